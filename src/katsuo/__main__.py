@@ -1,0 +1,5 @@
+"""Run katsuo as `python -m katsuo`."""
+
+from katsuo.cli.main import run
+
+run()

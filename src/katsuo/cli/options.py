@@ -1,0 +1,57 @@
+"""The flags that several commands share, and how they are laid over a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from katsuo.config import Recipe, read_recipe, recipe_from
+from katsuo.errors import RecipeError
+
+Documents = Annotated[
+    list[str] | None, typer.Argument(metavar="DOCS", help="Files, folders or hf://owner/name[:config][/split].")
+]
+Tasks = Annotated[
+    list[str] | None, typer.Option("--task", "-t", help="Task type: name, short name or YAML file. Repeatable.")
+]
+RecipeFile = Annotated[Path | None, typer.Option("--config", "-c", help="Recipe (YAML); flags override it.")]
+Engine = Annotated[str | None, typer.Option(help="Who answers: hf, fake, or an engine of another package.")]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="Task generator: known name, hub name or folder.")]
+Adapter = Annotated[str | None, typer.Option(help="LoRA adapter beside the model: folder or hub name.")]
+TextColumn = Annotated[str | None, typer.Option(help="Column that holds the text in tables and data sets.")]
+Include = Annotated[list[str] | None, typer.Option(help="Take only files that match this glob. Repeatable.")]
+Exclude = Annotated[list[str] | None, typer.Option(help="Leave out files that match this glob. Repeatable.")]
+Limit = Annotated[int | None, typer.Option(help="At most this many passages.")]
+Samples = Annotated[int | None, typer.Option("--n", "-n", help="Samples per passage and task type.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the run.")]
+HeldOutFile = Annotated[
+    str | None, typer.Option("--held-out", help="Texts that no passage may share, such as a test set.")
+]
+Answer = Annotated[str | None, typer.Option(help="sampled, or greedy: decode the response greedily.")]
+Grammar = Annotated[bool | None, typer.Option("--grammar/--no-grammar", help="Decode under the task type's grammar.")]
+Change = Annotated[
+    list[str] | None, typer.Option("--set", help="Any setting of the recipe, such as sampling.top_p=0.9. Repeatable.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON object to standard output.")]
+
+
+def make_recipe(config: Path | None, change: list[str] | None, **flags: Any) -> Recipe:
+    """Lay the flags that were given over the recipe file, if any; `__` in a name reaches into a group."""
+    given = {key.replace("__", "."): value for key, value in flags.items() if value not in (None, [], ())}
+    recipe = read_recipe(config) if config else recipe_from({})
+    return recipe.override({**given, **_changes(change or [])})
+
+
+def _changes(pairs: list[str]) -> dict[str, Any]:
+    changes = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise RecipeError(
+                f'"{pair}" is not a setting', hint="write `--set key=value`, such as `--set sampling.n=2`"
+            )
+        changes[key.strip().replace("-", "_")] = yaml.safe_load(value)
+    return changes

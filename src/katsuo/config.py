@@ -1,0 +1,194 @@
+"""The recipe: every setting of a run, typed, checked when built, read from YAML and written back."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from katsuo.errors import RecipeError
+
+
+class Settings(BaseModel):
+    """A group of settings: immutable, and unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+
+class Chunk(Settings):
+    """How documents are cut into passages."""
+
+    size: int = Field(default=384, ge=16, le=32768)
+    """Longest passage, in tokens of the generator."""
+    overlap: int = Field(default=0, ge=0)
+    """Tokens that a passage repeats from the one before it."""
+
+
+class Sampling(Settings):
+    """How the task generator writes. The defaults are the paper's."""
+
+    temperature: float = Field(default=0.5, ge=0.0, le=2.0)
+    """0 decodes greedily."""
+    top_p: float = Field(default=0.95, gt=0.0, le=1.0)
+    """Nucleus: the smallest set of tokens whose probabilities reach this share."""
+    max_new_tokens: int = Field(default=256, ge=8)
+    """Longest answer (instruction and response together), in tokens."""
+    n: int = Field(default=1, ge=1, le=64)
+    """Samples per passage and task type."""
+    answer: Literal["sampled", "greedy"] = "sampled"
+    """`greedy` samples the instruction and then decodes the response greedily."""
+    grammar: bool = True
+    """Let the decoder emit only what is well formed for the task type, where the engine can."""
+
+
+class Checks(Settings):
+    """What an example must pass beyond the form of its task type."""
+
+    duplicate_similarity: float = Field(default=0.8, gt=0.0, le=1.0)
+    """Estimated Jaccard similarity (word 3-grams) from which two texts are near-duplicates; 1 means equal texts."""
+    held_out_ngram: int = Field(default=13, ge=3)
+    """A passage that shares a run of this many words with the held-out file is left out."""
+
+
+class EngineOptions(Settings):
+    """How the engine runs its model; an engine reads what concerns it."""
+
+    batch_size: int = Field(default=32, ge=1)
+    """Prompts decoded together."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Number format of the weights; auto takes the model's own."""
+    device: str = "auto"
+    """auto takes a GPU where there is one, else the processor."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Off unless asked."""
+
+
+class Recipe(Settings):
+    """Every setting of `katsuo generate`."""
+
+    documents: tuple[str, ...] = ()
+    """Files, folders, or `hf://owner/name[:config][/split]`."""
+    include: tuple[str, ...] = ()
+    """Take only files whose name or path matches one of these globs."""
+    exclude: tuple[str, ...] = ()
+    """Leave out files whose name or path matches one of these globs."""
+    text_column: str = "text"
+    """Column that holds the text in tables and data sets."""
+    held_out: str | None = None
+    """A file of texts (any format `documents` takes) that no passage may share."""
+    limit: int | None = Field(default=None, ge=1)
+    """At most this many passages."""
+    tasks: tuple[str, ...] = ()
+    """Task types: names, short names or YAML files."""
+    engine: str = "hf"
+    """Who answers: the name of an engine."""
+    model: str = "smollm2-135m-instruct"
+    """The task generator: a known name, a hub name or a folder."""
+    adapter: str | None = None
+    """A LoRA adapter beside the model: a folder or a hub name."""
+    codec: Literal["auto", "bonito-v1", "instruct"] = "auto"
+    """The wire format; auto asks the model's manifest."""
+    engine_options: EngineOptions = EngineOptions()
+    chunk: Chunk = Chunk()
+    sampling: Sampling = Sampling()
+    checks: Checks = Checks()
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of the run; every sample derives its own from it."""
+    shard_size: int = Field(default=128, ge=1)
+    """Prompts per shard: what a killed run does again at most."""
+
+    def override(self, changes: Mapping[str, Any]) -> Recipe:
+        """Give a recipe with `changes` laid over this one; dotted keys reach into groups (`sampling.n`)."""
+        return recipe_from(_merge(self.model_dump(), changes))
+
+    def to_yaml(self) -> str:
+        """Write every setting as YAML, defaults included."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe; raise `RecipeError` that names the file and the nearest known key."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f'cannot read the recipe "{path}": {error.strerror}', hint="check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f'the recipe "{path}" is not YAML: {error}', hint="check the indentation") from error
+    if not isinstance(loaded or {}, dict):
+        raise RecipeError(f'the recipe "{path}" is not a table of settings', hint="write `key: value` lines")
+    return recipe_from(loaded or {}, where=f' in "{path}"')
+
+
+def recipe_from(values: Mapping[str, Any], *, where: str = "") -> Recipe:
+    """Build a recipe from plain values; raise `RecipeError` for the first that cannot be."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.4)
+            hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known_keys())}"
+            raise RecipeError(f'unknown setting "{key}"{where}', hint=hint) from None
+        raise RecipeError(
+            f'setting "{key}"{where} cannot be {first["input"]!r}: {first["msg"].lower()}',
+            hint="docs/recipe.md lists every setting with its type and default",
+        ) from None
+
+
+def known_keys() -> list[str]:
+    """List every setting, groups as dotted keys."""
+    keys: list[str] = []
+    for name, info in Recipe.model_fields.items():
+        group = info.annotation
+        if isinstance(group, type) and issubclass(group, Settings):
+            keys += [f"{name}.{inner}" for inner in group.model_fields]
+        else:
+            keys.append(name)
+    return keys
+
+
+def cache_dir() -> Path:
+    """Give katsuo's cache folder: `KATSUO_CACHE`, else `katsuo` under `XDG_CACHE_HOME` or `~/.cache`."""
+    if own := os.environ.get("KATSUO_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "katsuo"
+
+
+def difference(old: Recipe, new: Recipe, *, ignoring: Iterable[str] = ()) -> list[str]:
+    """List the settings in which two recipes differ, one line each: `key: old → new`."""
+    before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    skipped = tuple(ignoring)
+    return [
+        f"{key}: {before[key]!r} → {after[key]!r}" for key in before if before[key] != after[key] and key not in skipped
+    ]
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        group, _, inner = key.partition(".")
+        if inner:
+            merged[group] = {**merged.get(group, {}), inner: value}
+        elif isinstance(value, Mapping) and isinstance(merged.get(key), dict):
+            merged[key] = {**merged[key], **value}
+        else:
+            merged[key] = value
+    return merged
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,9 @@
+"""Which models there are, where they lie on this machine, and how they come here."""
+
+from __future__ import annotations
+
+from katsuo.models.known import KNOWN, KnownModel
+from katsuo.models.locate import codec_of, locate, revision_of
+from katsuo.models.pull import pull
+
+__all__ = ["KNOWN", "KnownModel", "codec_of", "locate", "pull", "revision_of"]

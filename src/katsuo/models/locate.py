@@ -1,0 +1,102 @@
+"""From a model's name to its folder on this machine, its codec and its revision."""
+
+from __future__ import annotations
+
+import json
+import os
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from katsuo.config import cache_dir
+from katsuo.errors import MissingPackageError, ModelError
+from katsuo.models.known import find_known
+
+MANIFEST = "katsuo.json"
+"""What katsuo writes beside weights: codec, base model, revision."""
+WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+"""What is fetched of a model on the hub: never a pickle, never code."""
+
+
+def kept_at(name: str) -> Path:
+    """Give the folder in katsuo's cache where a known model lies once it is pulled."""
+    return cache_dir() / "models" / name
+
+
+def locate(name: str) -> Path:
+    """
+    Give the folder of a model: a folder as it is, a known or a hub model from the caches of katsuo and of the hub.
+
+    Nothing is fetched. Raise `ModelError` with what to do when the model is not here.
+    """
+    if (folder := Path(name).expanduser()).is_dir():
+        return folder
+    known = find_known(name)
+    if known and (kept_at(known.name) / "config.json").is_file():
+        return kept_at(known.name)
+    hub_name = known.hub if known else name
+    if hub_name.count("/") == 1 and (found := _in_hub_cache(hub_name)):
+        return found
+    raise ModelError(f'the model "{name}" is not on this machine', hint=f"run `katsuo pull {name}`, or give a folder")
+
+
+def _in_hub_cache(hub_name: str) -> Path | None:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f'the hub model "{hub_name}" needs the package "{error.name}"', hint="pip install 'katsuo[hf]'"
+        ) from error
+    try:
+        return Path(snapshot_download(hub_name, local_files_only=True, allow_patterns=list(WANTED)))
+    except (LocalEntryNotFoundError, ValueError):
+        return None
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read katsuo's manifest beside weights; an empty one where there is none."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ModelError(f'cannot read "{path}": {error}', hint="pull or train the model again") from error
+    return manifest
+
+
+def codec_of(name: str, adapter: str | None = None) -> str:
+    """Give a model's codec: from its adapter's or its own manifest, the table, else `instruct` for chat models."""
+    for place in (adapter, name):
+        if place and (folder := Path(place).expanduser()).is_dir() and "codec" in (manifest := read_manifest(folder)):
+            return str(manifest["codec"])
+    if known := find_known(name):
+        return known.codec
+    folder = locate(name)
+    tokenizer = folder / "tokenizer_config.json"
+    has_template = (folder / "chat_template.jinja").exists() or (
+        tokenizer.is_file() and "chat_template" in tokenizer.read_text(encoding="utf-8")
+    )
+    if has_template:
+        return "instruct"
+    raise ModelError(
+        f'nothing says which codec the model "{name}" was trained with',
+        hint="set `codec: bonito-v1` for a task generator, or `codec: instruct` for a chat model",
+    )
+
+
+def revision_of(folder: Path) -> str:
+    """Give a model's revision: from its manifest, the hub's commit, else a hash of its settings and file sizes."""
+    if revision := read_manifest(folder).get("revision"):
+        return str(revision)
+    if folder.parent.name == "snapshots":
+        return folder.name
+    digest = blake2b(digest_size=6)
+    for path in sorted(folder.glob("*")):
+        if path.suffix in (".json", ".safetensors"):
+            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+            if path.suffix == ".json":
+                digest.update(path.read_bytes())
+    return f"local-{digest.hexdigest()}"

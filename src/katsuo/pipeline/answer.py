@@ -1,0 +1,72 @@
+"""From passages to examples and rejects: ask, let the engine answer, judge."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from katsuo.config import Sampling
+from katsuo.engines.base import CanGenerate
+from katsuo.pipeline.ask import ask
+from katsuo.pipeline.judge import Origin, drop_duplicate, judge
+from katsuo.pipeline.similar import NearDuplicates
+from katsuo.records import Example, Passage, Reject
+from katsuo.tasks import TaskType
+from katsuo.tasks.codec import Codec
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the prompts of one shard ended: every one as an example or as a reject."""
+
+    examples: tuple[Example, ...]
+    rejects: tuple[Reject, ...]
+    new_tokens: int
+
+    def counts(self) -> dict[str, object]:
+        """Count what was kept, by task type, and what was not, by reason."""
+        return {
+            "prompts": len(self.examples) + len(self.rejects),
+            "kept": len(self.examples),
+            "kept_by_task": dict(Counter(example.task_type for example in self.examples)),
+            "rejected": dict(Counter(str(reject.reason) for reject in self.rejects)),
+            "new_tokens": self.new_tokens,
+        }
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """Ask one engine about passages; depends on nothing but what it holds and the passages it is given."""
+
+    engine: CanGenerate
+    tasks: tuple[TaskType, ...]
+    codec: Codec
+    sampling: Sampling
+    seed: int
+
+    def answer(self, passages: Sequence[Passage]) -> Outcome:
+        """Ask every task type about every passage and judge what comes back."""
+        prompts = list(ask(passages, tasks=self.tasks, codec=self.codec, n=self.sampling.n, seed=self.seed))
+        completions = self.engine.generate(prompts, self.sampling)
+        origin = Origin(self.engine.info, self.sampling.model_dump_json())
+        by_name = {task.name: task for task in self.tasks}
+        judged = [
+            judge(prompt, completion, tasks=by_name, origin=origin)
+            for prompt, completion in zip(prompts, completions, strict=True)
+        ]
+        return _outcome(judged, sum(completion.new_tokens for completion in completions))
+
+
+def without_duplicates(outcome: Outcome, seen: NearDuplicates) -> Outcome:
+    """Move the examples of which much the same was kept before to the rejects; remember the others in `seen`."""
+    judged = [drop_duplicate(example, seen) for example in outcome.examples]
+    return _outcome([*outcome.rejects, *judged], outcome.new_tokens)
+
+
+def _outcome(judged: Sequence[Example | Reject], new_tokens: int) -> Outcome:
+    return Outcome(
+        tuple(one for one in judged if isinstance(one, Example)),
+        tuple(one for one in judged if isinstance(one, Reject)),
+        new_tokens,
+    )

@@ -1,0 +1,96 @@
+"""Decide which documents and passages are asked about; each that is not becomes a reject with its reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from hashlib import blake2b
+
+from katsuo.pipeline.similar import NearDuplicates
+from katsuo.records import Document, Passage, Reason, Reject
+from katsuo.tasks.codec import find_marker
+
+_WORDS = re.compile(r"\w+")
+
+
+class DocumentFilter:
+    """Leave out documents that are empty or whose words came before in another document."""
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+
+    def reject(self, document: Document) -> Reject | None:
+        """Give the reject of a document that is not to be cut, None for one that is."""
+        if not document.text.strip():
+            return Reject("document", Reason.EMPTY_DOCUMENT, document.source)
+        digest = blake2b(" ".join(document.text.split()).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        if digest in self._seen:
+            return Reject("document", Reason.DUPLICATE_DOCUMENT, document.source)
+        self._seen.add(digest)
+        return None
+
+
+class PassageFilter:
+    """Leave out passages with control markers, near-duplicates, and those that held-out data share."""
+
+    def __init__(self, similarity: float, held_out: HeldOut | None = None) -> None:
+        self._near = NearDuplicates(similarity)
+        self._held_out = held_out
+
+    def reject(self, passage: Passage) -> Reject | None:
+        """Give the reject of a passage that is not to be asked about, None for one that is."""
+        if marker := find_marker(passage.text):
+            return _reject(passage, Reason.CONTROL_MARKER, marker)
+        if not _WORDS.search(passage.text):
+            return _reject(passage, Reason.EMPTY_PASSAGE, passage.text[:80])
+        if self._held_out and (shared := self._held_out.find(passage.text)):
+            return _reject(passage, Reason.HELD_OUT, shared)
+        if self._near.is_duplicate(passage.text):
+            return _reject(passage, Reason.DUPLICATE_PASSAGE, passage.text[:80])
+        return None
+
+    def close(self) -> None:
+        """Drop the index of passages."""
+        self._near.close()
+
+
+class HeldOut:
+    """
+    Find passages that share a run of `ngram` words with held-out texts.
+
+    A held-out text of fewer words is found where a passage holds all of them in a row.
+    Does not measure paraphrases of the held-out texts.
+    """
+
+    def __init__(self, texts: Iterable[str], ngram: int) -> None:
+        self._runs: dict[int, set[str]] = {}
+        for text in texts:
+            words = _WORDS.findall(text.casefold())
+            size = min(ngram, len(words))
+            if size:
+                self._runs.setdefault(size, set()).update(_ngrams(words, size))
+
+    def find(self, text: str) -> str | None:
+        """Give the first shared run of words, None where nothing is shared."""
+        words = _WORDS.findall(text.casefold())
+        for size, known in self._runs.items():
+            for run in _ngrams(words, size):
+                if run in known:
+                    return run
+        return None
+
+
+def _ngrams(words: list[str], size: int) -> Iterable[str]:
+    return (" ".join(words[i : i + size]) for i in range(len(words) - size + 1))
+
+
+def _reject(passage: Passage, reason: Reason, detail: str) -> Reject:
+    return Reject(
+        kind="passage",
+        reason=reason,
+        source=passage.source,
+        passage_id=passage.id,
+        char_start=passage.char_start,
+        char_end=passage.char_end,
+        detail=detail,
+    )

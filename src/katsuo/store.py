@@ -1,0 +1,311 @@
+"""
+The run folder: the only code that knows the file names inside a run.
+
+    RUN/
+    ├── recipe.yaml               every setting, defaults included
+    ├── manifest.json             versions, model, hashes, counts
+    ├── passages/00000.parquet    what the documents were cut into
+    ├── examples/00000.parquet    what passed every check
+    ├── rejects/00000.parquet     what did not, with its reason; `read-00000.parquet` for what was never asked
+    └── done/00000.json           written last: the shard's counts; `documents.json` once all is read
+
+Every file is written beside its place and renamed into it, so that a half-written one never bears its name.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from katsuo.config import Recipe, difference, read_recipe
+from katsuo.errors import RunChangedError, RunExistsError, StoreError
+from katsuo.records import Example, Passage, Reason, Reject, Summary
+
+_WORD = pa.dictionary(pa.int32(), pa.string())
+_PASSAGE = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("source", pa.string()),
+        ("char_start", pa.int64()),
+        ("char_end", pa.int64()),
+    ]
+)
+_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+_EXAMPLE = pa.schema(
+    [
+        ("id", pa.string()),
+        ("task_type", _WORD),
+        ("instruction", pa.string()),
+        ("response", pa.string()),
+        ("messages", pa.list_(_MESSAGE)),
+        ("passage_id", pa.string()),
+        ("source", pa.string()),
+        ("char_start", pa.int64()),
+        ("char_end", pa.int64()),
+        ("context", pa.string()),
+        ("model", _WORD),
+        ("engine", _WORD),
+        ("sampling", _WORD),
+        ("prompt_hash", pa.string()),
+        ("seed", pa.int64()),
+        ("checks", pa.list_(pa.string())),
+    ]
+)
+_REJECT = pa.schema(
+    [
+        ("kind", _WORD),
+        ("reason", _WORD),
+        ("source", pa.string()),
+        ("id", pa.string()),
+        ("task_type", _WORD),
+        ("passage_id", pa.string()),
+        ("char_start", pa.int64()),
+        ("char_end", pa.int64()),
+        ("detail", pa.string()),
+        ("text", pa.string()),
+    ]
+)
+
+
+class Run:
+    """
+    One run on disk: read it with `passages()`, `examples()` and `rejects()`, judge it by `summary()`.
+
+    `Run(path)` opens a folder that holds a run and raises `StoreError` for any other.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / "recipe.yaml").is_file():
+            raise StoreError(f'"{self.path}" is not a run folder', hint="make one with `katsuo generate DOCS -o RUN`")
+
+    @property
+    def recipe(self) -> Recipe:
+        """The settings that the run was made with."""
+        return read_recipe(self.path / "recipe.yaml")
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Versions, model and revision, hashes, seed and counts."""
+        return _read_json(self.path / "manifest.json")
+
+    def summary(self) -> Summary:
+        """Count what has ended so far, from the markers."""
+        read = self.read_marker("documents")
+        kept_by_task: Counter[str] = Counter()
+        rejected: Counter[str] = Counter()
+        new_tokens, seconds = 0, float(read.pop("seconds", 0.0))
+        for shard in self.done_shards():
+            marker = self.read_marker(shard)
+            kept_by_task.update(marker["kept_by_task"])
+            rejected.update(marker["rejected"])
+            new_tokens += marker["new_tokens"]
+            seconds += marker["seconds"]
+        read.pop("fingerprint", None)
+        return Summary(
+            **read,
+            kept=kept_by_task.total(),
+            kept_by_task=dict(kept_by_task),
+            rejected=dict(rejected),
+            new_tokens=new_tokens,
+            seconds=round(seconds, 3),
+        )
+
+    def passages(self) -> Iterator[Passage]:
+        """Read every passage, in document order."""
+        for shard in self.shards():
+            yield from self.read_passages(shard)
+
+    def examples(self) -> Iterator[Example]:
+        """Read every kept example of the finished shards, in order."""
+        for shard in self.done_shards():
+            yield from self.read_examples(shard)
+
+    def rejects(self) -> Iterator[Reject]:
+        """Read every reject: documents and passages first, then the prompts of the finished shards."""
+        names = [f"read-{shard:05d}" for shard in self.shards()] + [f"{shard:05d}" for shard in self.done_shards()]
+        for path in (self.path / "rejects" / f"{name}.parquet" for name in names):
+            for row in _read_rows(path, _REJECT) if path.exists() else ():
+                yield Reject(**{**row, "reason": Reason(row["reason"])})
+
+    def shards(self) -> list[int]:
+        """List the shards of passages."""
+        return sorted(int(path.stem) for path in (self.path / "passages").glob("[0-9]*.parquet"))
+
+    def done_shards(self) -> list[int]:
+        """List the shards whose marker is written."""
+        return sorted(int(path.stem) for path in (self.path / "done").glob("[0-9]*.json"))
+
+    def is_read(self) -> bool:
+        """Say whether every document has been read and cut."""
+        return (self.path / "done" / "documents.json").exists()
+
+    def read_passages(self, shard: int) -> list[Passage]:
+        """Read the passages of one shard."""
+        return [Passage(**row) for row in _read_rows(self.path / "passages" / f"{shard:05d}.parquet", _PASSAGE)]
+
+    def read_examples(self, shard: int) -> list[Example]:
+        """Read the kept examples of one finished shard."""
+        rows = _read_rows(self.path / "examples" / f"{shard:05d}.parquet", _EXAMPLE)
+        return [
+            Example(**{**{k: v for k, v in row.items() if k != "messages"}, "checks": tuple(row["checks"])})
+            for row in rows
+        ]
+
+    def read_marker(self, name: int | str) -> dict[str, Any]:
+        """Read the counts of one finished shard, or of "documents"."""
+        return _read_json(self.path / "done" / f"{_stem(name)}.json")
+
+    def clear_passages(self) -> None:
+        """Drop the passages of a reading that was cut short; never those of one that was finished."""
+        assert not self.is_read(), "passages of a finished reading are kept"
+        for path in (*(self.path / "passages").iterdir(), *(self.path / "rejects").glob("read-*")):
+            path.unlink()
+
+    def write_passages(self, shard: int, passages: Sequence[Passage], rejects: Sequence[Reject]) -> None:
+        """Write one shard of passages, and what was left out on the way to them."""
+        self._write_table(f"passages/{shard:05d}.parquet", _columns(passages, _PASSAGE), _PASSAGE)
+        if rejects:
+            self._write_table(f"rejects/read-{shard:05d}.parquet", _columns(rejects, _REJECT), _REJECT)
+
+    def write_documents_done(self, counts: Mapping[str, Any]) -> None:
+        """Write the marker that every document has been read."""
+        self._write_json("done/documents.json", counts)
+
+    def write_shard_done(
+        self, shard: int, examples: Sequence[Example], rejects: Sequence[Reject], counts: Mapping[str, Any]
+    ) -> None:
+        """Write the outcomes of one shard, then the marker."""
+        columns = _columns(examples, _EXAMPLE)
+        columns["messages"] = [
+            [{"role": "user", "content": e.instruction}, {"role": "assistant", "content": e.response}] for e in examples
+        ]
+        self._write_table(f"examples/{shard:05d}.parquet", columns, _EXAMPLE)
+        if rejects:
+            self._write_table(f"rejects/{shard:05d}.parquet", _columns(rejects, _REJECT), _REJECT)
+        self._write_json(f"done/{shard:05d}.json", counts)
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest, whole."""
+        self._write_json("manifest.json", manifest)
+
+    def _write_table(self, name: str, columns: dict[str, list[Any]], schema: pa.Schema) -> None:
+        table = pa.table(columns, schema=schema)
+        with _whole_file(self.path / name) as partial:
+            pq.write_table(table, partial, compression="zstd")
+
+    def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        with _whole_file(self.path / name) as partial:
+            partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def create_run(path: Path, recipe: Recipe, *, resume: str) -> Run:
+    """
+    Make a run folder, or take up the one that is there.
+
+    `resume` is "if-possible" (take up an equal run, else start in an empty place), "always" (there must be one) or
+    "never" (there must be none). Raise `RunExistsError` or `RunChangedError` otherwise; nothing is ever deleted.
+    """
+    held = path / "recipe.yaml"
+    if held.is_file():
+        if resume == "never":
+            raise RunExistsError(
+                f'"{path}" already holds a run', hint="choose another folder, or leave out `--resume never`"
+            )
+        changes = difference(read_recipe(held), recipe, ignoring=_MAY_CHANGE)
+        if changes:
+            raise RunChangedError(
+                f'"{path}" holds a run of another recipe:\n  ' + "\n  ".join(changes),
+                hint="choose another folder with `-o`, or give the old settings again",
+            )
+        return Run(path)
+    if resume == "always":
+        raise StoreError(f'"{path}" holds no run to take up', hint="leave out `--resume always`")
+    if path.exists() and (not path.is_dir() or any(p for p in path.iterdir() if not p.name.endswith(".partial"))):
+        raise RunExistsError(
+            f'"{path}" exists and is not a run folder', hint="choose an empty or a new folder with `-o`"
+        )
+    with _translated(path):
+        for folder in ("passages", "examples", "rejects", "done"):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+    with _whole_file(held) as partial:
+        partial.write_text(recipe.to_yaml(), encoding="utf-8")
+    return Run(path)
+
+
+_MAY_CHANGE = ("engine_options.batch_size", "engine_options.device")
+"""Settings that change how fast a run goes but not what it asks."""
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    """Give a path to write to; when all went well it is flushed to disk and renamed into its place."""
+    partial = path.with_name(path.name + ".partial")
+    with _translated(path):
+        try:
+            yield partial
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StoreError(
+                f'no space left on the disk while writing "{path}"',
+                hint="free some space and give the same command again: finished shards are kept",
+            ) from error
+        raise StoreError(
+            f'cannot write "{path}": {error.strerror or error}', hint="check the folder's permissions"
+        ) from error
+
+
+def _stem(name: int | str) -> str:
+    return f"{name:05d}" if isinstance(name, int) else name
+
+
+def _columns(records: Iterable[Any], schema: pa.Schema) -> dict[str, list[Any]]:
+    rows = list(records)
+    known = {field.name for field in fields(rows[0])} if rows else set()
+    return {
+        name: [str(value) if isinstance(value := getattr(row, name), Reason) else value for row in rows]
+        if name in known
+        else []
+        for name in schema.names
+    }
+
+
+def _read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path, schema=schema).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StoreError(f'cannot read "{path}": {error}', hint="the file is damaged: make the run again") from error
+    return rows
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, json.JSONDecodeError) as error:
+        raise StoreError(f'cannot read "{path}": {error}', hint="the file is damaged: make the run again") from error
+    return loaded
