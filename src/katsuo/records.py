@@ -29,6 +29,7 @@ class Reason(str, Enum):
     NO_PLACEHOLDER = "passage not referred to"
     NOT_IN_CHOICES = "answer not in choices"
     NOT_IN_PASSAGE = "span not in passage"
+    NOT_WHOLE_PASSAGE = "response not the passage"
     NO_OPTIONS = "no options in instruction"
     NOT_AN_OPTION = "answer not an option"
     ANSWER_GIVEN_AWAY = "answer stands in instruction"

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from katsuo.config import Recipe, difference, read_recipe
-from katsuo.errors import RunChangedError, RunExistsError, StoreError
+from katsuo.errors import RunChangedError, RunExistsError, StoreError, UsageError
 from katsuo.records import Example, Passage, Reason, Reject, Summary
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
@@ -217,6 +217,8 @@ def create_run(path: Path, recipe: Recipe, *, resume: str) -> Run:
     `resume` is "if-possible" (take up an equal run, else start in an empty place), "always" (there must be one) or
     "never" (there must be none). Raise `RunExistsError` or `RunChangedError` otherwise; nothing is ever deleted.
     """
+    if resume not in _RESUME:
+        raise UsageError(f'resume cannot be "{resume}"', hint=f"choose one of: {', '.join(_RESUME)}")
     held = path / "recipe.yaml"
     if held.is_file():
         if resume == "never":
@@ -244,6 +246,7 @@ def create_run(path: Path, recipe: Recipe, *, resume: str) -> Run:
     return Run(path)
 
 
+_RESUME = ("if-possible", "always", "never")
 _MAY_CHANGE = ("engine_options.batch_size", "engine_options.device")
 """Settings that change how fast a run goes but not what it asks."""
 

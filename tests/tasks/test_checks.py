@@ -68,3 +68,5 @@ def test_a_template_without_a_fact_of_its_own_may_be_used_again() -> None:
 def test_a_text_to_be_generated_may_be_the_passage_itself() -> None:
     assert judge("text_gen", "Write about a contract with Nordhav.", "{{context}}") is None
     assert judge("text_gen", "Write about whales.", "{{context}}") is Reason.OFF_TOPIC
+    assert judge("text_gen", "Write about a contract.", "A {{context}}") is Reason.NOT_WHOLE_PASSAGE
+    assert judge("text_gen", "Say this of a contract: {{context}}", "{{context}}") is Reason.ANSWER_GIVEN_AWAY

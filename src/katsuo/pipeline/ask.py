@@ -21,7 +21,7 @@ def ask(passages: Iterable[Passage], *, tasks: Sequence[TaskType], codec: Codec,
     for passage in passages:
         for task in tasks:
             text, messages = codec.render(task, passage.text)
-            constraint = TaskConstraint(task.answer, passage.text)
+            constraint = TaskConstraint(task.answer, passage.text, task.frame if codec.is_framed else None)
             for draw in range(n):
                 digest = blake2b(f"{seed}\0{passage.id}\0{task.name}\0{draw}".encode(), digest_size=16).digest()
                 yield Prompt(

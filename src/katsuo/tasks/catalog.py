@@ -8,7 +8,23 @@ from importlib import metadata
 from katsuo.registry import unknown_name
 from katsuo.tasks import checks
 from katsuo.tasks.checks import Check
-from katsuo.tasks.shapes import AnswerShape, Labels, Options, Span, Text
+from katsuo.tasks.shapes import (
+    OPTION_LINES,
+    QUESTION,
+    SECOND_USE,
+    STATEMENT,
+    TOPIC,
+    TOPICS,
+    WORD_FOR_WORD,
+    YES_NO_QUESTION,
+    AnswerShape,
+    Frame,
+    Labels,
+    Options,
+    Span,
+    Text,
+    Whole,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,7 @@ class TaskType:
     answer: AnswerShape
     checks: tuple[Check, ...]
     examples: tuple[Worked, ...]
+    frame: Frame | None = None
 
 
 _YES_NO = (("yes", "no"), ("true", "false"))
@@ -79,10 +96,11 @@ CATALOG: tuple[TaskType, ...] = (
             ),
             Worked(
                 _POLICY,
-                "Read the text and answer the question.\n\n{{context}}\n\nHow early must a request to work from home be sent?",
+                "{{context}}\n\nQuestion: How early must a request to work from home be sent?\nAnswer:",
                 "at least five days ahead",
             ),
         ),
+        frame=Frame("{{context}}\n\nQuestion: ", QUESTION, "\nAnswer:"),
     ),
     TaskType(
         name="multiple-choice question answering",
@@ -102,6 +120,7 @@ CATALOG: tuple[TaskType, ...] = (
                 "the company",
             ),
         ),
+        frame=Frame("{{context}}\n\n", QUESTION + OPTION_LINES),
     ),
     TaskType(
         name="question generation",
@@ -117,10 +136,11 @@ CATALOG: tuple[TaskType, ...] = (
             ),
             Worked(
                 _POLICY,
-                "Passage: {{context}}\nWhat question could a reader ask about working from home?",
+                "{{context}}\n\nWrite a question about the text above.",
                 "On how many days a week may employees work from home?",
             ),
         ),
+        frame=Frame("{{context}}\n\nWrite a question about the text above."),
     ),
     TaskType(
         name="question answering without choices",
@@ -131,15 +151,16 @@ CATALOG: tuple[TaskType, ...] = (
         examples=(
             Worked(
                 _BRIDGE,
-                "{{context}}\n\nWhat happened to the bridge in 2015?",
+                "{{context}}\n\nQuestion: What happened to the bridge in 2015?\nAnswer:",
                 "Its steel deck was repaired.",
             ),
             Worked(
                 _POLICY,
-                "{{context}}\nQuestion: What happens to a laptop when its user leaves?\nAnswer:",
+                "{{context}}\n\nQuestion: What happens to a laptop when its user leaves?\nAnswer:",
                 "It goes back to the company, which owns it.",
             ),
         ),
+        frame=Frame("{{context}}\n\nQuestion: ", QUESTION, "\nAnswer:"),
     ),
     TaskType(
         name="yes-no question answering",
@@ -150,15 +171,16 @@ CATALOG: tuple[TaskType, ...] = (
         examples=(
             Worked(
                 _BRIDGE,
-                "{{context}}\n\nDid the bridge over the Tamar open before 1950? Yes or no?",
+                "{{context}}\n\nQuestion: Did the bridge over the Tamar open before 1950? Yes or no?",
                 "Yes",
             ),
             Worked(
                 _POLICY,
-                "Passage: {{context}}\n\nMay employees keep their laptops? Yes or no?",
+                "{{context}}\n\nQuestion: May employees keep their laptops? Yes or no?",
                 "No",
             ),
         ),
+        frame=Frame("{{context}}\n\nQuestion: ", YES_NO_QUESTION, " Yes or no?"),
     ),
     TaskType(
         name="coreference resolution",
@@ -169,15 +191,16 @@ CATALOG: tuple[TaskType, ...] = (
         examples=(
             Worked(
                 _BRIDGE,
-                '{{context}} Here, does "It" in the second sentence stand for the bridge? Yes or no?',
+                '{{context}}\n\nIn the text above, does "It" stand for the bridge? Yes or no?',
                 "Yes",
             ),
             Worked(
                 "Tom thanked Ann because she had mended his bicycle.",
-                '{{context}} In the sentence above, does the pronoun "she" refer to Tom? Yes or no?',
+                '{{context}}\n\nIn the text above, does "she" stand for Tom? Yes or no?',
                 "No",
             ),
         ),
+        frame=Frame("{{context}}\n\nIn the text above, does ", WORD_FOR_WORD, "? Yes or no?"),
     ),
     TaskType(
         name="paraphrase generation",
@@ -193,10 +216,11 @@ CATALOG: tuple[TaskType, ...] = (
             ),
             Worked(
                 "A request must be sent five days ahead.",
-                "Paraphrase this sentence.\n{{context}}",
+                "Say the following in other words: {{context}}",
                 "Requests have to arrive five days in advance.",
             ),
         ),
+        frame=Frame("Say the following in other words: {{context}}"),
     ),
     TaskType(
         name="paraphrase identification",
@@ -212,10 +236,11 @@ CATALOG: tuple[TaskType, ...] = (
             ),
             Worked(
                 "A request must be sent five days ahead.",
-                "{{context}}\nAnd: A request can be sent on the same day.\nDo these two sentences mean the same? Yes or no?",
+                "Sentence 1: {{context}}\nSentence 2: A request can be sent on the same day.\nDo they mean the same thing? Yes or no?",
                 "No",
             ),
         ),
+        frame=Frame("Sentence 1: {{context}}\nSentence 2: ", STATEMENT, "\nDo they mean the same thing? Yes or no?"),
     ),
     TaskType(
         name="sentence completion",
@@ -226,7 +251,7 @@ CATALOG: tuple[TaskType, ...] = (
         examples=(
             Worked(
                 "The engineers closed the bridge because",
-                "Complete the sentence: {{context}}",
+                "How does this go on?\n{{context}}",
                 "its steel deck had rusted through.",
             ),
             Worked(
@@ -235,6 +260,7 @@ CATALOG: tuple[TaskType, ...] = (
                 "her team lead turned it down.",
             ),
         ),
+        frame=Frame("How does this go on?\n{{context}}"),
     ),
     TaskType(
         name="sentiment",
@@ -245,15 +271,16 @@ CATALOG: tuple[TaskType, ...] = (
         examples=(
             Worked(
                 "The staff were kind and the soup was the best I ever had.",
-                "{{context}}\nIs this review positive or negative?",
-                "Positive",
+                "{{context}}\nIs this text positive or negative?",
+                "positive",
             ),
             Worked(
                 "The screen broke after two days and nobody answered my letters.",
-                "{{context}} Did the customer find the product good or bad?",
-                "Bad",
+                "{{context}}\nIs this text positive or negative?",
+                "negative",
             ),
         ),
+        frame=Frame("{{context}}\nIs this text positive or negative?"),
     ),
     TaskType(
         name="summarization",
@@ -269,17 +296,18 @@ CATALOG: tuple[TaskType, ...] = (
             ),
             Worked(
                 _POLICY,
-                "{{context}}\n\nIn short:",
+                "Summarise the following text in one sentence:\n\n{{context}}",
                 "Staff may work from home twice a week if they ask five days ahead; laptops stay company property.",
             ),
         ),
+        frame=Frame("Summarise the following text in one sentence:\n\n{{context}}"),
     ),
     TaskType(
         name="text generation",
         short="text_gen",
         description="Ask for a text like the passage from a few of its facts; the response is the passage.",
-        answer=Text(),
-        checks=(*_FORM, checks.about_passage_or_is_it),
+        answer=Whole(),
+        checks=(*_GROUNDED, checks.is_whole_passage),
         examples=(
             Worked(
                 _BRIDGE,
@@ -288,10 +316,11 @@ CATALOG: tuple[TaskType, ...] = (
             ),
             Worked(
                 _POLICY,
-                "Write a paragraph of a staff handbook about working from home and about laptops.",
+                "Write a short text about working from home and laptops of the company.",
                 "{{context}}",
             ),
         ),
+        frame=Frame("Write a short text about ", TOPIC, "."),
     ),
     TaskType(
         name="topic classification",
@@ -307,10 +336,11 @@ CATALOG: tuple[TaskType, ...] = (
             ),
             Worked(
                 _POLICY,
-                "What is the following text about?\n\n{{context}}\n\nOptions: rules at work, travel, music",
+                "{{context}}\n\nWhich topic fits this text? Choose one of: travel, rules at work, music",
                 "rules at work",
             ),
         ),
+        frame=Frame("{{context}}\n\nWhich topic fits this text? Choose one of: ", TOPICS),
     ),
     TaskType(
         name="word sense disambiguation",
@@ -326,10 +356,11 @@ CATALOG: tuple[TaskType, ...] = (
             ),
             Worked(
                 "He drew a line under the word.",
-                '{{context}}\nThe child drew a line on the wall.\nIs "line" used in the same sense? Yes or no?',
+                '{{context}}\nThe child drew a line on the wall.\nDoes "line" mean the same in both sentences? Yes or no?',
                 "Yes",
             ),
         ),
+        frame=Frame("{{context}}\n", SECOND_USE, " mean the same in both sentences? Yes or no?"),
     ),
     TaskType(
         name="textual entailment",
@@ -340,15 +371,16 @@ CATALOG: tuple[TaskType, ...] = (
         examples=(
             Worked(
                 _BRIDGE,
-                "{{context}}\n\nDoes it follow that Ruth Ellery built ships? Yes or no?",
+                "{{context}}\n\nStatement: Ruth Ellery built ships.\nDoes it follow from the text? Yes or no?",
                 "No",
             ),
             Worked(
                 _POLICY,
-                "Given that {{context}} Can we infer that laptops belong to the company? Yes or no?",
+                "{{context}}\n\nStatement: Laptops belong to the company.\nDoes it follow from the text? Yes or no?",
                 "Yes",
             ),
         ),
+        frame=Frame("{{context}}\n\nStatement: ", STATEMENT, "\nDoes it follow from the text? Yes or no?"),
     ),
     TaskType(
         name="natural language inference",
@@ -359,15 +391,16 @@ CATALOG: tuple[TaskType, ...] = (
         examples=(
             Worked(
                 _BRIDGE,
-                '{{context}}\n\nIs it true that "The bridge is younger than ten years."? Yes, no, or maybe?',
+                "{{context}}\n\nStatement: The bridge is younger than ten years.\nIs it true? Yes, no, or maybe?",
                 "No",
             ),
             Worked(
                 _POLICY,
-                '{{context}}\nQuestion: "Most employees ask for two days a week." True, false, or neither?',
-                "Neither",
+                "{{context}}\n\nStatement: Most employees ask for two days a week.\nIs it true? Yes, no, or maybe?",
+                "Maybe",
             ),
         ),
+        frame=Frame("{{context}}\n\nStatement: ", STATEMENT, "\nIs it true? Yes, no, or maybe?"),
     ),
 )
 

@@ -85,11 +85,6 @@ def response_about_passage(draft: Draft) -> Reason | None:
     return _shares_words(draft.response, draft.passage)
 
 
-def about_passage_or_is_it(draft: Draft) -> Reason | None:
-    """Ask for a shared content word in the response or, where that is the passage itself, in the instruction."""
-    return about_passage(draft) if PLACEHOLDER in draft.response else response_about_passage(draft)
-
-
 def _shares_words(written: str, passage: str) -> Reason | None:
     words = content_words(written.replace(PLACEHOLDER, " "))
     folded = passage.casefold()
@@ -111,6 +106,13 @@ def not_given_away(draft: Draft) -> Reason | None:
     answer = normalise(draft.response)
     asked = normalise(draft.instruction.replace(PLACEHOLDER, " "))
     return Reason.ANSWER_GIVEN_AWAY if answer and f" {answer} " in f" {asked} " else None
+
+
+def is_whole_passage(draft: Draft) -> Reason | None:
+    """Ask for the placeholder, and nothing else, as the response. Does not measure whether the instruction fits."""
+    if PLACEHOLDER in draft.instruction:
+        return Reason.ANSWER_GIVEN_AWAY
+    return None if draft.response == PLACEHOLDER else Reason.NOT_WHOLE_PASSAGE
 
 
 def answer_in_labels(draft: Draft) -> Reason | None:

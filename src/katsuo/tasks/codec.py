@@ -48,9 +48,14 @@ def render_bonito(task_type_name: str, passage: str) -> str:
 
 
 class Codec(Protocol):
-    """Render one question about a passage, as raw text or as chat messages; the other of the two is empty."""
+    """
+    Render one question about a passage, as raw text or as chat messages; the other of the two is empty.
+
+    `is_framed` says that the model was never trained to write tasks, so that a fixed wording is to hold it.
+    """
 
     name: str
+    is_framed: bool
 
     def render(self, task: TaskType, passage: str) -> tuple[str, tuple[Message, ...]]:
         """Give raw text, or messages."""
@@ -61,6 +66,7 @@ class BonitoV1:
     """The format of trained task generators."""
 
     name = "bonito-v1"
+    is_framed = False
 
     def render(self, task: TaskType, passage: str) -> tuple[str, tuple[Message, ...]]:
         """Give the raw prompt."""
@@ -75,6 +81,7 @@ class Instruct:
     """
 
     name = "instruct"
+    is_framed = True
 
     def render(self, task: TaskType, passage: str) -> tuple[str, tuple[Message, ...]]:
         """Give the chat messages."""

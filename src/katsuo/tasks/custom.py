@@ -13,7 +13,7 @@ from katsuo.errors import UsageError
 from katsuo.tasks import checks
 from katsuo.tasks.catalog import TaskType, Worked, find_task
 from katsuo.tasks.checks import Check
-from katsuo.tasks.shapes import PLACEHOLDER, AnswerShape, Labels, Options, Span, Text
+from katsuo.tasks.shapes import PLACEHOLDER, AnswerShape, Labels, Options, Span, Text, Whole
 
 
 class _Example(Settings):
@@ -26,7 +26,7 @@ class _TaskFile(Settings):
     name: str = Field(min_length=1, max_length=100)
     short: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
     description: str = Field(min_length=1)
-    answer: Literal["span", "options", "labels", "text"]
+    answer: Literal["span", "options", "labels", "text", "whole"]
     labels: tuple[str, ...] = ()
     examples: tuple[_Example, ...] = Field(min_length=1)
 
@@ -36,6 +36,7 @@ _SHAPE_CHECKS: dict[str, tuple[Check, ...]] = {
     "options": (checks.about_passage, checks.answer_an_option),
     "labels": (checks.answer_in_labels,),
     "text": (),
+    "whole": (checks.about_passage, checks.is_whole_passage),
 }
 
 
@@ -47,7 +48,7 @@ def load_task(name_or_path: str) -> TaskType:
 
 
 def read_task(path: Path) -> TaskType:
-    """Read a task type from YAML: name, description, answer (span, options, labels or text), labels, examples."""
+    """Read a task type from YAML: name, description, answer (span, options, labels, text or whole), labels, examples."""
     try:
         values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         file = _TaskFile.model_validate(values)
@@ -68,7 +69,7 @@ def read_task(path: Path) -> TaskType:
 
 
 def _build(file: _TaskFile, path: Path) -> TaskType:
-    shapes: dict[str, AnswerShape] = {"span": Span(), "options": Options(), "text": Text()}
+    shapes: dict[str, AnswerShape] = {"span": Span(), "options": Options(), "text": Text(), "whole": Whole()}
     if file.answer == "labels":
         if len(set(file.labels)) < 2:
             raise UsageError(f'the task type "{path}" needs two labels or more', hint="add `labels: [one, two]`")

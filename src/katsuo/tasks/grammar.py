@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
-from katsuo.tasks.shapes import AnswerShape, Labels, Options, Span, allowed_answers, find_options
+from katsuo.tasks.shapes import (
+    OPTION_LINES,
+    PLACEHOLDER,
+    AnswerShape,
+    Frame,
+    Labels,
+    Options,
+    Span,
+    Whole,
+    allowed_answers,
+    find_options,
+)
 from katsuo.tasks.sketch import sketch_pair
 
-MAX_INSTRUCTION_CHARS = 700
+_HALF = 350
+"""Most characters before the passage, and after it: an instruction must end before the tokens do."""
 _CHAR = r"([^<{]|<[^|<{]|\{[^{<])"
 """Any character, but never the start of a control marker or of the placeholder."""
+_CONTEXT = r"\{\{context\}\}"
+_INSTRUCTION = f"({_CHAR}{{3,{_HALF}}}{_CONTEXT}{_CHAR}{{0,{_HALF}}}|{_CHAR}{{0,2}}{_CONTEXT}{_CHAR}{{3,{_HALF}}})"
+_PARAGRAPHS = rf"[^\s<{{]{_CHAR}{{0,599}}"
+_LINE = r"[^\s<{][^\n<{]{1,300}[^\s<{]"
 _SEPARATOR = r"\n<\|pipe\|>\n"
 
 
@@ -19,39 +36,49 @@ class TaskConstraint:
     """
     Hold a decoder to the form of one task type: the instruction first, then an answer that fits what was written.
 
-    The grammars promise: one separator, both parts non-empty, the placeholder once in the instruction, and a response
-    of the type's shape.
+    The grammars promise: one separator, both parts non-empty, the placeholder once in the instruction (in the response
+    where that is the whole passage), and a response of the type's shape.
     """
 
     shape: AnswerShape
     passage: str
+    frame: Frame | None = None
 
     def instruction(self) -> str:
         """Give the grammar of the instruction, up to and including the line of the separator."""
-        half = MAX_INSTRUCTION_CHARS // 2
-        if isinstance(self.shape, Options) and self.shape.is_required:
-            return (
-                f"start: /{_CHAR}{{0,{half}}}/ CONTEXT /{_CHAR}{{3,{half}}}/ OPTIONS /{_SEPARATOR}/\n"
-                'CONTEXT: "{{context}}"\n'
-                r"OPTIONS: /\nA\. [^\s<{][^\n<{]{0,80}\nB\. [^\s<{][^\n<{]{0,80}"
-                r"(\nC\. [^\s<{][^\n<{]{0,80}(\nD\. [^\s<{][^\n<{]{0,80})?)?/" + "\n"
-            )
-        return f"start: /{_CHAR}{{0,{half}}}\\{{\\{{context\\}}\\}}{_CHAR}{{3,{half}}}{_SEPARATOR}/\n"
+        if self.frame:
+            return _framed(self.frame)
+        if isinstance(self.shape, Whole):
+            return f"start: /{_CHAR}{{10,{2 * _HALF}}}{_SEPARATOR}/\n"
+        options = isinstance(self.shape, Options) and self.shape.is_required
+        return f"start: /{_INSTRUCTION}{OPTION_LINES if options else ''}{_SEPARATOR}/\n"
 
     def answer(self, instruction: str) -> str:
         """Give the grammar of the response to `instruction`."""
         shape = self.shape
         if isinstance(shape, Span):
-            return f"start: %regex {json.dumps({'substring_words': self.passage})}\n"
+            piece = json.dumps({"substring_words": self.passage})
+            return f"start: SPAN\nSPAN: PIECE & /\\S+(\\s+\\S+){{0,{shape.max_words - 1}}}/\nPIECE: %regex {piece}\n"
+        if isinstance(shape, Whole):
+            return _one_of((PLACEHOLDER,))
         if isinstance(shape, Labels):
             return _one_of(label_spellings(shape.allowed(instruction), instruction))
         if isinstance(shape, Options) and (options := find_options(instruction)):
             return _one_of(allowed_answers(options))
-        return f"start: /[^\\s<{{]{_CHAR}{{0,{shape.max_chars - 1}}}/\n"
+        return f"start: /{_LINE if self.frame else _PARAGRAPHS}/\n"
 
     def sketch(self, seed: int) -> str:
         """Give a completion of the right form without a model."""
         return sketch_pair(self.shape, self.passage, seed)
+
+
+def _framed(frame: Frame) -> str:
+    # One expression: the lexer never goes back, so a line and the wording after it must not be tokens of their own.
+    return f"start: /{_literal(frame.before)}{frame.line}{_literal(frame.after)}{_SEPARATOR}/\n"
+
+
+def _literal(text: str) -> str:
+    return re.sub(r"[\\.+*?()|\[\]{}^$#&~/-]", r"\\\g<0>", text).replace("\n", r"\n")
 
 
 def _one_of(answers: tuple[str, ...]) -> str:
@@ -59,5 +86,7 @@ def _one_of(answers: tuple[str, ...]) -> str:
 
 
 def label_spellings(labels: tuple[str, ...], instruction: str) -> tuple[str, ...]:
-    """Spell labels as the instruction does where it names them, else capitalised: the field's templates do both."""
-    return tuple(label if label in instruction else label[:1].upper() + label[1:] for label in labels)
+    """Spell labels in lower case where the instruction names them so, else capitalised, as the field's templates do."""
+    if all(label in instruction for label in labels):
+        return labels
+    return tuple(label[:1].upper() + label[1:] for label in labels)

@@ -1,4 +1,4 @@
-"""What an answer may be: four shapes, each able to say which answers one instruction and passage allow."""
+"""What an answer may be: five shapes, and which answers they allow after an instruction."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Labels:
 class Span:
     """A verbatim piece of the passage."""
 
-    max_words: int = 40
+    max_words: int = 25
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,36 @@ class Text:
     max_chars: int = 600
 
 
-AnswerShape = Labels | Span | Options | Text
+@dataclass(frozen=True)
+class Whole:
+    """The whole passage: the instruction asks for it and does not hold it."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """
+    A fixed wording around one line that the model writes: what holds an untrained model to the point.
+
+    `line` is a regular expression of llguidance, empty where the wording is all there is to the instruction.
+    """
+
+    before: str
+    line: str = ""
+    after: str = ""
+
+
+_OPTION = r"[^\s<{][^\n<{]{0,80}"
+OPTION_LINES = rf"\nA\. {_OPTION}\nB\. {_OPTION}(\nC\. {_OPTION}(\nD\. {_OPTION})?)?"
+QUESTION = r"[A-Z][^\n<{}?]{8,140}\?"
+YES_NO_QUESTION = r"(Is|Are|Was|Were|Do|Does|Did|Can|Could|May|Must|Has|Have|Had|Will|Would|Should) [^\n<{}?]{8,140}\?"
+STATEMENT = r"[A-Z][^\n<{}\"?]{8,140}\."
+TOPIC = r"[a-z][^\n<{}.]{8,140}"
+TOPICS = r"[a-z][a-z ]{2,30}(, [a-z][a-z ]{2,30}){1,4}"
+WORD_FOR_WORD = r"\"[^\n<{}\"]{1,30}\" stand for [^\n<{}\"?]{1,60}"
+SECOND_USE = r"[A-Z][^\n<{}]{8,120}\.\nDoes \"[^\n<{}\" ]{2,30}\""
+"""What a model writes inside a frame, as regular expressions of llguidance."""
+
+AnswerShape = Labels | Span | Options | Text | Whole
 
 
 @lru_cache(maxsize=256)

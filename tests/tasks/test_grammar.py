@@ -1,0 +1,98 @@
+"""The grammars, held against the matcher that the engines decode with: bytes in, accepted or not."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("llguidance")
+from llguidance import LLMatcher, LLTokenizer
+
+from katsuo.records import Reason
+from katsuo.tasks import CATALOG, TaskType
+from katsuo.tasks.checks import Draft, first_failure
+from katsuo.tasks.codec import parse_pair
+from katsuo.tasks.grammar import TaskConstraint
+
+PASSAGE = 'The "old" mill of Årnes (built 1821) ground rye;\nnine villages sent their grain until the flood of 1911.'
+TOKENIZER = LLTokenizer("byte")
+every_task = pytest.mark.parametrize("task", CATALOG, ids=lambda task: task.short)
+
+
+def accepts(grammar: str, text: str) -> bool:
+    matcher = LLMatcher(TOKENIZER, LLMatcher.grammar_from_lark(grammar))
+    assert not matcher.get_error(), matcher.get_error()
+    return all(matcher.consume_token(byte) for byte in text.encode()) and matcher.is_accepting()
+
+
+@every_task
+def test_sketches_are_in_the_grammar_of_their_type(task: TaskType) -> None:
+    constraint = TaskConstraint(task.answer, PASSAGE)
+    for seed in range(0, 30_000, 997):
+        instruction, separator, response = constraint.sketch(seed).partition("\n<|pipe|>\n")
+        assert accepts(constraint.instruction(), instruction + separator), instruction
+        assert accepts(constraint.answer(instruction), response), response
+
+
+@every_task
+def test_worked_examples_are_in_the_grammar_of_their_type(task: TaskType) -> None:
+    for example in task.examples:
+        constraint = TaskConstraint(task.answer, example.passage)
+        assert accepts(constraint.instruction(), f"{example.instruction}\n<|pipe|>\n")
+        assert accepts(constraint.answer(example.instruction), example.response)
+
+
+@every_task
+def test_worked_examples_fit_the_frame_of_their_type(task: TaskType) -> None:
+    for example in task.examples:
+        constraint = TaskConstraint(task.answer, example.passage, task.frame)
+        assert accepts(constraint.instruction(), f"{example.instruction}\n<|pipe|>\n"), example.instruction
+        assert accepts(constraint.answer(example.instruction), example.response), example.response
+        assert not accepts(constraint.instruction(), "Tell me more about {{context}}\n<|pipe|>\n")
+
+
+@pytest.mark.parametrize("task", [t for t in CATALOG if t.short != "text_gen"], ids=lambda task: task.short)
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        "",
+        "{{context}}",
+        "no placeholder at all",
+        "two {{context}} of {{context}} them",
+        "a <|pipe|> inside {{context}} it",
+    ],
+)
+def test_instructions_of_another_form_are_not(task: TaskType, instruction: str) -> None:
+    assert not accepts(TaskConstraint(task.answer, PASSAGE).instruction(), f"{instruction}\n<|pipe|>\n")
+
+
+@pytest.mark.parametrize(
+    ("short", "instruction", "good", "bad"),
+    [
+        ("ynqa", "{{context}} Is the mill old? True or false?", ["True", "False"], ["Yes", "maybe", "", "true."]),
+        ("ynqa", "{{context}} Is the mill old?", ["Yes", "No", "True"], ["perhaps"]),
+        ("nli", "{{context}} It is old: yes, no or maybe?", ["yes", "maybe"], ["neither", "Yes, no"]),
+        (
+            "exqa",
+            "{{context}} When?",
+            ["1911", 'The "old" mill', "nine villages", "rye;\nnine"],
+            ["1912", "", "mill old"],
+        ),
+        ("mcqa", "{{context}} Who?\nA. the king\nB. Årnes", ["Årnes", "the king", "A", "B"], ["C", "king"]),
+        ("topic_class", "{{context}} Options: mills, ships", ["mills", "ships"], ["sheep"]),
+        ("summarization", "{{context}} In short:", ["A mill ground rye."], ["", "a <|pipe|> b", "{{context}}"]),
+    ],
+)
+def test_answers_are_held_to_what_the_instruction_wrote(
+    short: str, instruction: str, good: list[str], bad: list[str]
+) -> None:
+    (task,) = (task for task in CATALOG if task.short == short)
+    grammar = TaskConstraint(task.answer, PASSAGE).answer(instruction)
+    assert [text for text in good if not accepts(grammar, text)] == []
+    assert [text for text in bad if accepts(grammar, text)] == []
+
+
+def test_what_the_grammar_lets_through_parses() -> None:
+    constraint = TaskConstraint(CATALOG[0].answer, PASSAGE)
+    pair = parse_pair(constraint.sketch(5))
+    assert not isinstance(pair, Reason)
+    assert first_failure(Draft(CATALOG[0], PASSAGE, pair.instruction, pair.response)) is None
