@@ -86,12 +86,13 @@ def test_every_error_that_is_raised_gives_a_hint() -> None:
                 assert any(keyword.arg == "hint" for keyword in node.keywords), f"{name_of(path)}:{node.lineno}"
 
 
-def test_the_readme_maps_every_module() -> None:
+def test_the_readme_maps_every_module_and_package() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for path in SOURCES:
-        package = path.parent.name if path.name == "__init__.py" or path.parent.name != "katsuo" else path.stem
-        if package not in ("katsuo", "__main__"):
-            assert re.search(rf"\b{package}\b", readme), f"{package} is missing from the README's map"
+    house = ROOT / "src" / "katsuo"
+    packages = [path.parent.name for path in house.glob("*/__init__.py")]
+    modules = [path.stem for path in house.glob("*.py") if not path.stem.startswith("__")]
+    for name in (*packages, *modules):
+        assert re.search(rf"── {name}\s", readme), f"{name} is missing from the README's map"
 
 
 def test_the_repository_names_no_machine_and_no_package_host() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from katsuo.config import Recipe, recipe_from
+from katsuo.export import export_run
 from katsuo.generation import OnProgress, Progress, answer_passages, manifest, read_documents
 from katsuo.pipeline.ask import ask
 from katsuo.pipeline.prepare import token_counter
@@ -123,3 +124,6 @@ def _prompt_tokens(workshop: Workshop, passages: list[Passage]) -> int:
     prompts = ask(passages, tasks=workshop.tasks, codec=workshop.codec, n=workshop.recipe.sampling.n, seed=0)
     texts = [prompt.text + "\n".join(message.content for message in prompt.messages) for prompt in prompts]
     return sum(token_counter(workshop.engine)(texts))
+
+
+__all__ = ["Estimate", "OnProgress", "Progress", "build_recipe", "estimate", "export_run", "generate", "preview"]
