@@ -65,3 +65,8 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
     assert cache_dir() == tmp_path / "katsuo"
     monkeypatch.setenv("KATSUO_CACHE", str(tmp_path / "own"))
     assert cache_dir() == tmp_path / "own"
+
+
+def test_an_overlap_of_more_than_half_a_passage_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r'setting "chunk".*overlap 60 is more than half of size 100'):
+        recipe_from({"chunk": {"size": 100, "overlap": 60}})

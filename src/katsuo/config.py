@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from katsuo.errors import RecipeError
 
@@ -26,7 +26,13 @@ class Chunk(Settings):
     size: int = Field(default=384, ge=16, le=32768)
     """Longest passage, in tokens of the generator."""
     overlap: int = Field(default=0, ge=0)
-    """Tokens that a passage repeats from the one before it."""
+    """Tokens that a passage repeats from the one before it; at most half of `size`."""
+
+    @model_validator(mode="after")
+    def _overlap_leaves_room(self) -> Chunk:
+        if 2 * self.overlap > self.size:
+            raise ValueError(f"overlap {self.overlap} is more than half of size {self.size}")
+        return self
 
 
 class Sampling(Settings):

@@ -35,7 +35,10 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
-_PACKAGES = ("katsuo", "torch", "transformers", "peft", "llguidance", "kreuzberg", "semchunk", "rensa", "pyarrow")
+_PACKAGES = (
+    *("katsuo", "torch", "transformers", "peft", "llguidance"),
+    *("pypdfium2", "resiliparse", "mammoth", "semchunk", "rensa", "pyarrow"),
+)
 
 
 def read_documents(run: Run, workshop: Workshop, on_progress: OnProgress) -> None:

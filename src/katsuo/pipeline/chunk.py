@@ -9,8 +9,6 @@ from hashlib import blake2b
 from itertools import pairwise
 from typing import cast
 
-from semchunk.semchunk import chunk as split
-
 from katsuo.errors import RecipeError
 from katsuo.records import Document, Passage
 
@@ -22,7 +20,7 @@ _WINDOW_CHARS = 1 << 16
 """Long documents are cut window by window, which bounds memory and keeps the time linear in the length."""
 _CHARS_PER_TOKEN = 64
 """A text with more characters than this per token of `size` is cut without counting it whole first."""
-_BYTES_PER_TOKEN = 3
+_PIECE = re.compile(r"[A-Za-z]{1,5}|[^\W\d_]|\d|[^\w\s]|_|\n+|[ \t]{2,}")
 _SENTENCE_START = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+(?=\S)|\n\s*(?=\S)")
 _WORD_START = re.compile(r"\s+(?=\S)")
 
@@ -62,12 +60,13 @@ def passage_id(source: str, char_start: int, text: str) -> str:
 
 def approximate_tokens(texts: Sequence[str]) -> list[int]:
     """
-    Estimate tokens for an engine that cannot count them: one per three bytes of UTF-8, rounded up.
+    Estimate tokens for an engine that cannot count them: pieces of words up to five letters, digits and signs singly.
 
-    English prose has four to five bytes per token of a byte-level BPE tokenizer, so this errs towards passages that
-    are too short. Long runs of digits or rare characters can still have more tokens than this says.
+    Against SmolLM2's tokenizer, whose true count is 0.77 (licence texts) to 0.84 (package descriptions) of this at the
+    median, 1% to 7% of passages have more tokens than estimated, by a quarter at most. Other scripts count a token per
+    letter, which is too few for tokenizers that were not trained on them.
     """
-    return [-(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN) for text in texts]
+    return [len(_PIECE.findall(text)) for text in texts]
 
 
 def _passage(document: Document, start: int, end: int) -> Passage:
@@ -77,6 +76,7 @@ def _passage(document: Document, start: int, end: int) -> Passage:
 
 def _spans(text: str, start: int, end: int, *, count_tokens: CountTokens, size: int) -> Iterator[_Span]:
     """Cut `text[start:end]`; a window's last span is cut again with what follows, so windows leave no mark."""
+    from semchunk.semchunk import chunk as split  # on first use: it imports multiprocessing and tqdm
 
     def count(piece: str) -> int:
         # Passages are stripped, so what is counted is too.
