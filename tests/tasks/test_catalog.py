@@ -7,10 +7,11 @@ import pytest
 from katsuo.errors import UnknownNameError
 from katsuo.records import Reason
 from katsuo.tasks import CATALOG, TaskType, find_task, known_tasks
-from katsuo.tasks.checks import Draft, first_failure
+from katsuo.tasks.checks import first_failure
 from katsuo.tasks.codec import CODECS, join_pair, parse_pair
 from katsuo.tasks.grammar import TaskConstraint
 from katsuo.tasks.shapes import Labels, Options, Span
+from katsuo.tasks.task_type import Draft
 
 pytestmark = pytest.mark.contract
 every_task = pytest.mark.parametrize(

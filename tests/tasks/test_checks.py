@@ -4,7 +4,8 @@ import pytest
 
 from katsuo.records import Reason
 from katsuo.tasks import find_task
-from katsuo.tasks.checks import Draft, first_failure
+from katsuo.tasks.checks import first_failure
+from katsuo.tasks.task_type import Draft
 
 PASSAGE = "The contract between Nordhav AB and the city ends on 3 May 2021. Either side may  renew it once."
 

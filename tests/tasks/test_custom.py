@@ -7,7 +7,8 @@ import pytest
 from katsuo.errors import UsageError
 from katsuo.records import Reason
 from katsuo.tasks import load_task
-from katsuo.tasks.checks import Draft, first_failure
+from katsuo.tasks.checks import first_failure
+from katsuo.tasks.task_type import Draft
 
 GOOD = """
 name: clause type

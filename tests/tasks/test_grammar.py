@@ -9,9 +9,10 @@ from llguidance import LLMatcher, LLTokenizer
 
 from katsuo.records import Reason
 from katsuo.tasks import CATALOG, TaskType
-from katsuo.tasks.checks import Draft, first_failure
+from katsuo.tasks.checks import first_failure
 from katsuo.tasks.codec import parse_pair
 from katsuo.tasks.grammar import TaskConstraint
+from katsuo.tasks.task_type import Draft
 
 PASSAGE = 'The "old" mill of Årnes (built 1821) ground rye;\nnine villages sent their grain until the flood of 1911.'
 TOKENIZER = LLTokenizer("byte")

@@ -10,9 +10,10 @@ from katsuo.pipeline.ask import prompt_hash
 from katsuo.pipeline.similar import NearDuplicates
 from katsuo.records import Completion, Example, Prompt, Reason, Reject
 from katsuo.tasks import TaskType
-from katsuo.tasks.checks import Draft, first_failure
+from katsuo.tasks.checks import first_failure
 from katsuo.tasks.codec import parse_pair
 from katsuo.tasks.shapes import PLACEHOLDER
+from katsuo.tasks.task_type import Draft
 
 
 @dataclass(frozen=True)

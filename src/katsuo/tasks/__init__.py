@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from katsuo.tasks.catalog import CATALOG, TaskType, Worked, find_task, known_tasks
+from katsuo.tasks.catalog import CATALOG, find_task, known_tasks
 from katsuo.tasks.custom import load_task
+from katsuo.tasks.task_type import TaskType, Worked
 
 __all__ = ["CATALOG", "TaskType", "Worked", "find_task", "known_tasks", "load_task"]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import metadata
 
 from katsuo.registry import unknown_name
 from katsuo.tasks import checks
-from katsuo.tasks.checks import Check
 from katsuo.tasks.shapes import (
     OPTION_LINES,
     QUESTION,
@@ -17,7 +15,6 @@ from katsuo.tasks.shapes import (
     TOPICS,
     WORD_FOR_WORD,
     YES_NO_QUESTION,
-    AnswerShape,
     Frame,
     Labels,
     Options,
@@ -25,29 +22,7 @@ from katsuo.tasks.shapes import (
     Text,
     Whole,
 )
-
-
-@dataclass(frozen=True)
-class Worked:
-    """A worked example: `instruction` holds `{{context}}` where the passage is to stand."""
-
-    passage: str
-    instruction: str
-    response: str
-
-
-@dataclass(frozen=True)
-class TaskType:
-    """One task type: how it is called, what an answer may be, what is checked, and worked examples."""
-
-    name: str
-    short: str
-    description: str
-    answer: AnswerShape
-    checks: tuple[Check, ...]
-    examples: tuple[Worked, ...]
-    frame: Frame | None = None
-
+from katsuo.tasks.task_type import TaskType, Worked
 
 _YES_NO = (("yes", "no"), ("true", "false"))
 _NLI = (

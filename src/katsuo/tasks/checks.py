@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from katsuo.records import Reason
 from katsuo.tasks.shapes import PLACEHOLDER, Labels, allowed_answers, find_options
-
-if TYPE_CHECKING:
-    from katsuo.tasks.catalog import TaskType, Worked
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What is judged: the pair as the model wrote it, placeholder and all, and the passage it is about."""
-
-    task: TaskType
-    passage: str
-    instruction: str
-    response: str
-
+from katsuo.tasks.task_type import Draft, Worked
 
 _WORDS = re.compile(r"\w+")
 _TEMPLATE_WORDS = frozenset(
@@ -131,9 +115,6 @@ def answer_an_option(draft: Draft) -> Reason | None:
         return Reason.NO_OPTIONS
     answer = normalise(draft.response)
     return None if any(answer == normalise(option) for option in allowed) else Reason.NOT_AN_OPTION
-
-
-Check = Callable[[Draft], "Reason | None"]
 
 
 def first_failure(draft: Draft) -> Reason | None:

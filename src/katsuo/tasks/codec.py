@@ -8,8 +8,8 @@ from typing import Protocol
 from katsuo.errors import UsageError
 from katsuo.records import Message, Reason
 from katsuo.registry import unknown_name
-from katsuo.tasks.catalog import TaskType
 from katsuo.tasks.shapes import PLACEHOLDER
+from katsuo.tasks.task_type import TaskType
 
 SEPARATOR = "<|pipe|>"
 MARKERS = ("<|tasktype|>", "<|context|>", "<|task|>", SEPARATOR, "<|input|>", "<|output|>", PLACEHOLDER)

@@ -11,9 +11,9 @@ from pydantic import Field, ValidationError
 from katsuo.config import Settings
 from katsuo.errors import UsageError
 from katsuo.tasks import checks
-from katsuo.tasks.catalog import TaskType, Worked, find_task
-from katsuo.tasks.checks import Check
+from katsuo.tasks.catalog import find_task
 from katsuo.tasks.shapes import PLACEHOLDER, AnswerShape, Labels, Options, Span, Text, Whole
+from katsuo.tasks.task_type import Check, Draft, TaskType, Worked
 
 
 class _Example(Settings):
@@ -48,7 +48,7 @@ def load_task(name_or_path: str) -> TaskType:
 
 
 def read_task(path: Path) -> TaskType:
-    """Read a task type from YAML: name, description, answer (span, options, labels, text or whole), labels, examples."""
+    """Read a task type from YAML: name, description, answer (one of the five shapes), labels, examples."""
     try:
         values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         file = _TaskFile.model_validate(values)
@@ -88,7 +88,7 @@ def _build(file: _TaskFile, path: Path) -> TaskType:
 
 def _check_examples(task: TaskType, path: Path) -> None:
     for number, example in enumerate(task.examples, 1):
-        draft = checks.Draft(task, example.passage, example.instruction, example.response)
+        draft = Draft(task, example.passage, example.instruction, example.response)
         reason = checks.first_failure(draft)
         if reason:
             raise UsageError(
