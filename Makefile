@@ -37,6 +37,7 @@ $(READY): pyproject.toml constraints.txt
 	  "$$uv" pip install --quiet --python $(BIN)/python $$backend -c constraints.txt -e '.[hf,hub,dev]'; \
 	fi
 	$(BIN)/katsuo pull
+	$(BIN)/python -c "from katsuo.ctga.templates import open_library; open_library()" >/dev/null
 	touch $(READY)
 
 fmt: setup

@@ -1,0 +1,168 @@
+"""A pack of your own: data sets, templates and task types in one `ctga.yaml`, in any language."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from katsuo.config import Settings
+from katsuo.ctga.catalog import Source, Template
+from katsuo.errors import TemplateError, UnknownNameError
+from katsuo.registry import unknown_name
+from katsuo.tasks import known_tasks
+
+Location = tuple[str | int, ...]
+
+
+class _TaskType(Settings):
+    name: str = Field(min_length=1, max_length=100)
+    description: str = ""
+
+
+class _Template(Settings):
+    name: str = Field(min_length=1)
+    task_type: str
+    jinja: str = Field(min_length=1)
+    answer_choices: str | None = None
+
+
+class _Source(Settings):
+    dataset: str = Field(min_length=1)
+    config: str = ""
+    data: str | None = None
+    split: str = "train"
+    context: str = Field(min_length=1)
+    match: Literal["spaces", "exact"] = "spaces"
+    licence: str = Field(min_length=1)
+    terms: Literal["open", "non-commercial", "not stated"] = "not stated"
+    templates: tuple[_Template, ...] = Field(min_length=1)
+
+
+class _Pack(Settings):
+    language: str = "en"
+    task_types: tuple[_TaskType, ...] = ()
+    sources: tuple[_Source, ...] = Field(min_length=1)
+
+
+_KEYS = [name for kind in (_Pack, _Source, _Template, _TaskType) for name in kind.model_fields]
+
+
+class PackFile:
+    """A pack as it stands in its file: the values, and the line of each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path / "ctga.yaml" if path.is_dir() else path
+        try:
+            text = self.path.read_text(encoding="utf-8")
+            self._root = yaml.compose(text, Loader=yaml.SafeLoader)
+            self.values: Any = yaml.safe_load(text)
+        except OSError as error:
+            raise TemplateError(
+                f'cannot read the pack "{self.path}": {error.strerror}', hint="check the path"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise TemplateError(f'the pack "{self.path}" is not UTF-8: {error}', hint="save it as UTF-8") from error
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f":{mark.line + 1}" if mark else ""
+            raise TemplateError(
+                f"{self.path}{line}: not YAML: {getattr(error, 'problem', None) or error}",
+                hint="check indentation and quotes; put Jinja under `jinja: |`",
+            ) from error
+
+    def line(self, location: Location) -> int:
+        """Give the line, counted from 1, of the nearest part of `location` that stands in the file."""
+        node, line = self._root, 1
+        for step in location:
+            if node is None:
+                break
+            line = node.start_mark.line + 1
+            node = _child(node, step)
+        return node.start_mark.line + 1 if node is not None else line
+
+    def where(self, *location: str | int) -> str:
+        """Give `file:line` for messages."""
+        return f"{self.path}:{self.line(location)}"
+
+
+def _child(node: yaml.Node, step: str | int) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == str(step)), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        child: yaml.Node = node.value[step]
+        return child
+    return None
+
+
+def read_pack(path: Path) -> tuple[Source, ...]:
+    """Read a pack from a file or from `ctga.yaml` in a folder; raise `TemplateError` with file and line."""
+    file = PackFile(path)
+    try:
+        pack = _Pack.model_validate(file.values)
+    except ValidationError as error:
+        raise _explained(file, error) from None
+    return tuple(_to_source(file, pack, number) for number in range(len(pack.sources)))
+
+
+def _explained(file: PackFile, error: ValidationError) -> TemplateError:
+    """Name the first thing wrong: an unknown key before a missing one, because the one is often meant as the other."""
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    location = tuple(first["loc"])
+    key = ".".join(str(step) for step in location) or "the pack"
+    hint = "docs/ctga.md shows a whole pack"
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(location[-1]), _KEYS, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else hint
+        return TemplateError(f'{file.where(*location)}: unknown key "{location[-1]}"', hint=hint)
+    return TemplateError(f"{file.where(*location)}: {key}: {first['msg'].lower()}", hint=hint)
+
+
+def _to_source(file: PackFile, pack: _Pack, number: int) -> Source:
+    entry = pack.sources[number]
+    own = {task_type.name: task_type.name for task_type in pack.task_types}
+    types: dict[str, str] = {}
+    templates: list[Template] = []
+    for place, template in enumerate(entry.templates):
+        at = ("sources", number, "templates", place)
+        if template.name in types:
+            raise TemplateError(
+                f'{file.where(*at, "name")}: "{template.name}" is the name of two templates', hint="rename one of them"
+            )
+        types[template.name] = _task_type(template.task_type, own, file.where(*at, "task_type"))
+        line = file.line((*at, "jinja"))
+        templates.append(Template(template.name, template.jinja, template.answer_choices, line))
+    told = entry.model_dump(exclude={"templates", "data"})
+    return Source(
+        **told,
+        language=pack.language,
+        types=types,
+        templates=tuple(templates),
+        data=_place(entry.data, file.path.parent),
+        line=file.line(("sources", number)),
+    )
+
+
+def _task_type(name: str, own: Mapping[str, str], where: str) -> str:
+    """Give the full name of a known task type or of one that the pack declares."""
+    if name in own:
+        return own[name]
+    known = known_tasks()
+    if name in known:
+        return known[name].name
+    try:
+        raise unknown_name("task type", name, [*own, *known])
+    except UnknownNameError as error:
+        raise TemplateError(
+            f"{where}: {error.message}", hint=f"{error.hint}; a new type is declared under `task_types`"
+        ) from None
+
+
+def _place(data: str | None, folder: Path) -> str | None:
+    if data is None or data.startswith("hf://") or Path(data).is_absolute():
+        return data
+    return str(folder / data)
