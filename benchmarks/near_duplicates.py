@@ -1,7 +1,7 @@
 """
 Which MinHash library: katsuo's `NearDuplicates` (rensa and SQLite) beside datasketch's MinHashLSH, in one run.
 
-Both see the same texts, shingles and number of permutations; memory is what the process gained while it remembered them.
+Both see the same texts, shingles and number of permutations; memory is what the process gained meanwhile.
 
     pip install datasketch && python benchmarks/near_duplicates.py
 """

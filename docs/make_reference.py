@@ -19,7 +19,11 @@ SUBCOMMANDS = {"ctga": ("build", "check", "stats", "show")}
 def help_text(*words: str) -> str:
     """Give what `katsuo … --help` prints at 80 columns."""
     result = CliRunner().invoke(
-        build([*words, "--help"]), [*words, "--help"], prog_name="katsuo", terminal_width=80, env={"COLUMNS": "80", "TERM": "dumb"}
+        build([*words, "--help"]),
+        [*words, "--help"],
+        prog_name="katsuo",
+        terminal_width=80,
+        env={"COLUMNS": "80", "TERM": "dumb"},
     )
     assert result.exit_code == 0, result.output
     return "\n".join(line.rstrip() for line in result.output.strip().splitlines())
@@ -45,7 +49,9 @@ def recipe() -> str:
     rows = ["| setting | type | default | meaning |", "|---|---|---|---|", *_rows(Recipe, "")]
     return (
         "# The recipe\n\nEvery setting of `katsuo generate`, written by `make docs` from the code. A recipe is a YAML file; "
-        "flags override it, `--set key=value` reaches every setting, and unknown keys are refused.\n\n" + "\n".join(rows) + "\n"
+        "flags override it, `--set key=value` reaches every setting, and unknown keys are refused.\n\n"
+        + "\n".join(rows)
+        + "\n"
     )
 
 
@@ -58,7 +64,9 @@ def _rows(group: type[Settings], prefix: str) -> list[str]:
             continue
         shown = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
         default = "" if info.default in (None, (), "") else f"`{info.default}`"
-        rows.append(f"| `{prefix}{name}` | {shown.replace('|', 'or')} | {default} | {' '.join((info.description or '').split())} |")
+        rows.append(
+            f"| `{prefix}{name}` | {shown.replace('|', 'or')} | {default} | {' '.join((info.description or '').split())} |"
+        )
     return rows
 
 
