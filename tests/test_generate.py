@@ -26,7 +26,7 @@ def write_documents(folder: Path, count: int = 6) -> Path:
     for number in range(count):
         topic = TOPICS[number % len(TOPICS)]
         lines = [
-            f"In {1800 + 7 * line + number} the {topic} of town {number} got door {line}, painted by hand {line * number}."
+            f"In {1800 + 7 * line + number} the {topic} of town {number} got door {line}, painted by {line * number}."
             for line in range(12)
         ]
         (folder / f"{topic}-{number}.txt").write_text(" ".join(lines), encoding="utf-8")

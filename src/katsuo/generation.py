@@ -87,15 +87,16 @@ def read_documents(run: Run, workshop: Workshop, on_progress: OnProgress) -> Non
 def answer_passages(run: Run, workshop: Workshop, on_progress: OnProgress) -> None:
     """Answer the shards that are not done yet, in order; each is on disk, whole, before the next begins."""
     answerer = workshop.answerer
+    tasks = answerer.by_name
     seen = NearDuplicates(workshop.recipe.checks.duplicate_similarity)
     for example in run.examples():
-        seen.is_duplicate(*compared(example))
+        seen.is_duplicate(*compared(example, tasks[example.task_type]))
     progress = _Tally(run, on_progress)
     started = time.monotonic()
 
     def keep(shard: int, outcome: Outcome) -> None:
         nonlocal started
-        outcome = without_duplicates(outcome, seen)
+        outcome = without_duplicates(outcome, tasks, seen)
         counts = {**outcome.counts(), "seconds": time.monotonic() - started}
         run.write_shard_done(shard, outcome.examples, outcome.rejects, counts)
         started = time.monotonic()

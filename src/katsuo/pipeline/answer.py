@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from katsuo.config import Sampling
@@ -45,22 +45,27 @@ class Answerer:
     sampling: Sampling
     seed: int
 
+    @property
+    def by_name(self) -> dict[str, TaskType]:
+        """The task types by their full names."""
+        return {task.name: task for task in self.tasks}
+
     def answer(self, passages: Sequence[Passage]) -> Outcome:
         """Ask every task type about every passage and judge what comes back."""
         prompts = list(ask(passages, tasks=self.tasks, codec=self.codec, n=self.sampling.n, seed=self.seed))
         completions = self.engine.generate(prompts, self.sampling)
         origin = Origin(self.engine.info, self.sampling.model_dump_json())
-        by_name = {task.name: task for task in self.tasks}
+        tasks = self.by_name
         judged = [
-            judge(prompt, completion, tasks=by_name, origin=origin)
+            judge(prompt, completion, task=tasks[prompt.task_type], origin=origin)
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
         return _outcome(judged, sum(completion.new_tokens for completion in completions))
 
 
-def without_duplicates(outcome: Outcome, seen: NearDuplicates) -> Outcome:
+def without_duplicates(outcome: Outcome, tasks: Mapping[str, TaskType], seen: NearDuplicates) -> Outcome:
     """Move the examples of which much the same was kept before to the rejects; remember the others in `seen`."""
-    judged = [drop_duplicate(example, seen) for example in outcome.examples]
+    judged = [drop_duplicate(example, tasks[example.task_type], seen) for example in outcome.examples]
     return _outcome([*outcome.rejects, *judged], outcome.new_tokens)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from katsuo.engines.base import ModelInfo
@@ -32,14 +31,13 @@ class Origin:
 _FINISH_REASONS = {"too_long": Reason.TOO_LONG, "error": Reason.ENGINE_ERROR, "length": Reason.UNFINISHED}
 
 
-def judge(prompt: Prompt, completion: Completion, *, tasks: Mapping[str, TaskType], origin: Origin) -> Example | Reject:
+def judge(prompt: Prompt, completion: Completion, *, task: TaskType, origin: Origin) -> Example | Reject:
     """Give the example that a completion holds, or the reject that says why it holds none."""
     if reason := _FINISH_REASONS.get(completion.finish):
         return reject(prompt, reason, detail=completion.error, text=completion.text)
     pair = parse_pair(completion.text)
     if isinstance(pair, Reason):
         return reject(prompt, pair, text=completion.text)
-    task = tasks[prompt.task_type]
     failure = first_failure(Draft(task, prompt.passage.text, pair.instruction, pair.response))
     if failure:
         return reject(prompt, failure, detail=pair.response, text=completion.text)
@@ -80,21 +78,24 @@ def reject(prompt: Prompt, reason: Reason, *, detail: str = "", text: str = "") 
     )
 
 
-def compared(example: Example) -> tuple[str, str]:
+def compared(example: Example, task: TaskType) -> tuple[str, str]:
     """
     Give what near-duplicates are told by, and the scope in which they compete: the pair without its passage.
 
+    Where the answer is a label, an option or a span, the instruction counts alone: the same question with another
+    answer is no new example, and one of the two is wrong.
     A pair that refers to the passage competes with those of its type about the same passage alone: the same question
     about another passage is another task. One that does not competes with all of its type.
     """
     instruction = example.instruction.replace(example.context, PLACEHOLDER)
-    written = f"{instruction} {example.response.replace(example.context, PLACEHOLDER)}"
-    return written, f"{example.task_type}\0{example.passage_id if PLACEHOLDER in written else ''}"
+    whole = f"{instruction} {example.response.replace(example.context, PLACEHOLDER)}"
+    written = whole if task.has_free_answer else instruction
+    return written, f"{example.task_type}\0{example.passage_id if PLACEHOLDER in whole else ''}"
 
 
-def drop_duplicate(example: Example, seen: NearDuplicates) -> Example | Reject:
+def drop_duplicate(example: Example, task: TaskType, seen: NearDuplicates) -> Example | Reject:
     """Give the example, or its reject if much the same was kept before."""
-    written, scope = compared(example)
+    written, scope = compared(example, task)
     if not seen.is_duplicate(written, scope):
         return example
     return Reject(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from katsuo.records import Reason
-from katsuo.tasks.shapes import AnswerShape, Frame
+from katsuo.tasks.shapes import AnswerShape, Frame, Text
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class TaskType:
     checks: tuple[Check, ...]
     examples: tuple[Worked, ...]
     frame: Frame | None = None
+
+    @property
+    def has_free_answer(self) -> bool:
+        """True where two answers to one instruction may both be good; elsewhere the second one is a repetition."""
+        return isinstance(self.answer, Text)
 
 
 @dataclass(frozen=True, slots=True)
