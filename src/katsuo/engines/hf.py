@@ -1,0 +1,131 @@
+"""The engine `hf`: a causal language model of transformers, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from transformers import PreTrainedModel
+
+from katsuo.config import Sampling
+from katsuo.engines.base import EngineSettings, ModelInfo
+from katsuo.engines.hf_decode import Decoder, Row
+from katsuo.engines.hf_grammar import GrammarError, GrammarRow, Grammars
+from katsuo.engines.hf_load import load_model
+from katsuo.engines.hf_pack import pack_linears
+from katsuo.engines.hf_probe import open_memory
+from katsuo.engines.hf_prompts import encode
+from katsuo.errors import EngineError, ModelError
+from katsuo.models import codec_of, revision_of
+from katsuo.records import Completion, Prompt
+
+UNKNOWN_CODEC = "unknown"
+"""What `info` says of a model without a manifest and without a chat template; the recipe has to name its codec."""
+
+
+class HfEngine:
+    """
+    Write completions with a base model and, beside it, a LoRA adapter.
+
+    Rows of different lengths are decoded together and replaced as they finish; a beginning that prompts share is read
+    once; a row with a constraint writes nothing but what its grammars allow.
+    """
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._loaded = load_model(settings)
+        loaded = self._loaded
+        pack_linears(loaded.model)
+        self._decoder = Decoder(
+            memory=open_memory(loaded.model),
+            grammars=Grammars(loaded.tokenizer, vocabulary=_vocabulary(loaded.model), end_tokens=loaded.end_tokens),
+            end_tokens=loaded.end_tokens,
+            decode=self._decode,
+            batch_size=settings.options.batch_size,
+        )
+
+    @property
+    def info(self) -> ModelInfo:
+        """Say which model this is."""
+        name = self._settings.model + (f" + {self._settings.adapter}" if self._settings.adapter else "")
+        return ModelInfo(
+            engine="hf",
+            model=name,
+            revision=revision_of(self._loaded.folder),
+            codec=self._codec(),
+            context_tokens=self._loaded.context_tokens,
+        )
+
+    def _codec(self) -> str:
+        """Name the codec that the model's files speak of; a recipe that names one does not need them to."""
+        try:
+            return codec_of(self._settings.model, self._settings.adapter)
+        except ModelError:
+            return UNKNOWN_CODEC
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of each text, without those that mark its beginning and end."""
+        if not texts:
+            return []
+        encoded = self._loaded.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
+        return [len(tokens) for tokens in encoded.input_ids]
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        """Give one completion per prompt, in order; raise `EngineError` when the model cannot go on."""
+        completions: dict[int, Completion] = {}
+        rows: list[Row] = []
+        for index, prompt in enumerate(prompts):
+            start = self._start(index, prompt, sampling)
+            if isinstance(start, Completion):
+                completions[index] = start
+            else:
+                rows.append(start)
+        if rows:
+            self._run(rows, sampling)
+        completions |= {row.index: self._decoder.completion(row) for row in rows}
+        return [completions[index] for index in range(len(prompts))]
+
+    def _start(self, index: int, prompt: Prompt, sampling: Sampling) -> Row | Completion:
+        """Turn a prompt into a row, or into the completion that says why it cannot be one."""
+        try:
+            question = encode(self._loaded.tokenizer, prompt, end_tokens=self._loaded.end_tokens)
+        except TemplateError as error:
+            return Completion(finish="error", error=f"the model's chat template refuses the prompt: {error}")
+        if not len(question.tokens):
+            return Completion(finish="error", error="the prompt is empty")
+        if len(question.tokens) + sampling.max_new_tokens > self._loaded.context_tokens:
+            return Completion(finish="too_long")
+        row = Row(index, question, prompt.seed)
+        if prompt.constraint and sampling.grammar:
+            try:
+                row.grammar = GrammarRow(self._decoder.grammars, prompt.constraint, self._decode)
+            except GrammarError as error:
+                return Completion(finish="error", error=str(error))
+        return row
+
+    def _run(self, rows: Sequence[Row], sampling: Sampling) -> None:
+        hint = "lower engine_options.batch_size"
+        try:
+            with torch.inference_mode():
+                self._decoder.run(rows, sampling)
+        except torch.OutOfMemoryError as error:
+            raise EngineError(f"the device ran out of memory: {error}", hint=hint) from error
+        except RuntimeError as error:
+            # The allocator of the processor has no exception of its own.
+            if "can't allocate memory" not in str(error):
+                raise EngineError(f"the model broke while it was answering: {error}", hint=hint) from error
+            raise EngineError(f"there is not enough memory: {error}", hint=hint) from error
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        text: str = self._loaded.tokenizer.decode(
+            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    """Count the tokens that logits have a column for; some models have more columns than their tokenizer has tokens."""
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return int(head.weight.shape[0])

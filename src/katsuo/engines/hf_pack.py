@@ -1,0 +1,54 @@
+"""Keep weight matrices in the layout that the processor's matrix units read, instead of rearranging them every step."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+USUAL_ROWS = 32
+"""Rows of a typical step; the layout is chosen for it and fits any other number."""
+
+
+class PackedLinear(nn.Module):
+    """A linear layer of oneDNN with its weight packed once; the same numbers as the plain layer, bit by bit."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), USUAL_ROWS)
+        self.bias = linear.bias
+        # Shape and type without numbers, for model code that asks a layer about its weight.
+        self.weight = linear.weight.detach().to("meta")
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Multiply by the packed weight."""
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(hidden, self.packed, self.bias, "none", [], "")
+        return product
+
+
+def pack_linears(model: PreTrainedModel) -> int:
+    """
+    Pack every plain linear layer in place where that helps; give how many were.
+
+    It helps for bfloat16 on a processor whose matrix units oneDNN knows; everywhere else nothing is changed.
+    """
+    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or not is_packing_available():
+        return 0
+    linears = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if type(child) is nn.Linear
+    ]
+    for parent, name, child in linears:
+        setattr(parent, name, PackedLinear(child))
+    return len(linears)
+
+
+def is_packing_available() -> bool:
+    """Say whether torch has oneDNN with native bfloat16 and the two operations that packing needs."""
+    operations = getattr(torch.ops, "mkldnn", None)
+    needed = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+    if not torch._C._has_mkldnn or not all(hasattr(operations, name) for name in needed):
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,0 +1,63 @@
+"""From prompts to tokens: raw text or a chat, in which a passage can never stand for a control token."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy
+from jinja2 import TemplateError
+
+from katsuo.engines.hf_memory import Question, Tokens, shared_length
+from katsuo.records import Message, Prompt
+
+_STAND_IN = "\ue000{}\ue001"
+"""Stands for a message while the template is rendered: characters of private use, with the message's number."""
+
+
+def encode(tokenizer: Any, prompt: Prompt, *, end_tokens: Collection[int]) -> Question:
+    """
+    Give a prompt's tokens: raw text as the tokenizer begins a text, a chat as the model's template says.
+
+    The opening of a chat is everything before its last message. Raises `TemplateError` of Jinja for a chat that the
+    template refuses, such as one with a system turn where there may be none.
+    """
+    if prompt.messages:
+        tokens = numpy.array(_encode_chat(tokenizer, prompt.messages), dtype=numpy.int64)
+        return Question(tokens, opening=_opening_length(tokenizer, prompt.messages, tokens))
+    listed = tokenizer(prompt.text, split_special_tokens=True).input_ids
+    # Some tokenizers close every text; a prompt is to be continued.
+    listed = listed[:-1] if listed and listed[-1] in end_tokens else listed
+    return Question(numpy.array(listed, dtype=numpy.int64))
+
+
+def _opening_length(tokenizer: Any, messages: tuple[Message, ...], tokens: Tokens) -> int:
+    """Count the tokens before the last message; 0 for a template that wants to see it."""
+    if len(messages) == 1:
+        return 0
+    try:
+        before = _encode_chat(tokenizer, messages[:-1], is_open=False)
+    except TemplateError:
+        return 0
+    return shared_length(tokens, numpy.array(before, dtype=numpy.int64))
+
+
+def _encode_chat(tokenizer: Any, messages: tuple[Message, ...], *, is_open: bool = True) -> list[int]:
+    plain = [{"role": message.role, "content": message.content} for message in messages]
+    if not any(token in message.content for message in messages for token in tokenizer.all_special_tokens):
+        rendered = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=is_open)
+        return list(tokenizer(rendered, add_special_tokens=False).input_ids)
+    return _encode_around(tokenizer, messages, is_open=is_open)
+
+
+def _encode_around(tokenizer: Any, messages: tuple[Message, ...], *, is_open: bool) -> list[int]:
+    """Encode the template with its control tokens and, between, the messages as plain text."""
+    stand_ins = [_STAND_IN.format(number) for number in range(len(messages))]
+    chat = [{"role": message.role, "content": mark} for message, mark in zip(messages, stand_ins, strict=True)]
+    rest = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=is_open)
+    tokens: list[int] = []
+    for message, mark in zip(messages, stand_ins, strict=True):
+        before, _, rest = rest.partition(mark)
+        tokens += tokenizer(before, add_special_tokens=False).input_ids
+        tokens += tokenizer(message.content.strip(), add_special_tokens=False, split_special_tokens=True).input_ids
+    return tokens + list(tokenizer(rest, add_special_tokens=False).input_ids)

@@ -1,0 +1,100 @@
+"""Tiny models with random weights, saved as real folders: every architecture the engine meets, in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SIZES = {
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 2,
+    "tie_word_embeddings": False,
+}
+WINDOW = 12
+OWN_SETTINGS = {
+    "qwen2": {"use_sliding_window": False},
+    "mistral": {"sliding_window": WINDOW},
+    "gemma2": {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
+    "gemma3_text": {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
+    "lfm2": {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
+}
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give the folder of a tiny model of a type such as "llama", float32, the same one each time."""
+    made: dict[str, Path] = {}
+
+    def make(kind: str = "llama") -> Path:
+        if kind not in made:
+            made[kind] = save_tiny_model(tmp_path_factory.mktemp("models") / kind, kind)
+        return made[kind]
+
+    return make
+
+
+def save_tiny_model(folder: Path, kind: str) -> Path:
+    """Write a random model and a byte-level tokenizer to `folder`."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(7)
+    config = AutoConfig.for_model(kind, **SIZES, **OWN_SETTINGS.get(kind, {}))
+    model = AutoModelForCausalLM.from_config(config)
+    for name, weight in model.named_parameters():
+        if weight.dim() > 1:
+            # Larger than the library's start, so that what stands in the prompt matters for what comes next.
+            torch.nn.init.normal_(weight, std=0.4 if "embed" in name or "lm_head" in name else 0.15)
+    model.generation_config.eos_token_id = 2
+    model.save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+def save_tokenizer(folder: Path) -> None:
+    """Write a byte-level tokenizer of 3 control tokens, 256 bytes and a few merges."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    merges = [
+        ("Ċ", "e"),
+        ("Ġ", "t"),
+        ("h", "e"),
+        ("Ġt", "he"),
+        ("i", "n"),
+        (">", "Ċ"),
+        ("Ċ", "<"),
+        ("|", ">"),
+        ("|>", "Ċ"),
+    ]
+    tokens = [*control, *sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(merge) for merge in merges)]
+    backend = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in control])
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        unk_token="<|endoftext|>",
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        chat_template=TEMPLATE,
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    ).save_pretrained(folder)
