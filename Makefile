@@ -24,17 +24,17 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@set -e; \
+	wanted="-c constraints.txt -e .[hf,hub,dev]"; \
 	links=$${UV_FIND_LINKS:-$$($(BIN)/python -m pip config list 2>/dev/null | sed -n "s/.*find-links='\(.*\)'.*/\1/p" | head -n 1)}; \
 	uv=$$(command -v uv || true); \
-	if [ -z "$$uv" ]; then $(BIN)/python -m pip install --quiet uv && uv=$(BIN)/uv || uv=; fi; \
-	if [ -z "$$uv" ]; then \
-	  echo "installing with pip"; \
-	  $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[hf,hub,dev]'; \
+	if [ -z "$$uv" ]; then $(BIN)/python -m pip install --quiet --disable-pip-version-check uv && uv=$(BIN)/uv || uv=; fi; \
+	backend=--torch-backend=auto; \
+	if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; ls $$links/torch-* >/dev/null 2>&1 && backend=; fi; \
+	if [ -n "$$uv" ] && "$$uv" pip install --quiet --python $(BIN)/python $$backend $$wanted; then \
+	  echo "installed with uv"; \
 	else \
-	  backend=--torch-backend=auto; \
-	  if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; ls $$links/torch-* >/dev/null 2>&1 && backend=; fi; \
-	  echo "installing with uv"; \
-	  "$$uv" pip install --quiet --python $(BIN)/python $$backend -c constraints.txt -e '.[hf,hub,dev]'; \
+	  echo "uv cannot be had or failed: installing with pip"; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check $$wanted; \
 	fi
 	$(BIN)/katsuo pull
 	$(BIN)/python -c "from katsuo.ctga.templates import open_library; open_library()" >/dev/null

@@ -13,6 +13,7 @@ KatsuoError                    what happened, and a hint that names the cure
 │   ├── RunExistsError         the folder already holds something else
 │   └── RunChangedError        the folder holds a run of another recipe or other documents
 ├── ExportError                a data set cannot be written
+├── TrainError                 a training cannot go on, or its result is not usable
 └── TemplateError              a prompt template or a template pack is not usable
 """
 
@@ -89,6 +90,10 @@ class RunChangedError(StoreError):
 
 class ExportError(KatsuoError):
     """A data set cannot be written in the format asked for."""
+
+
+class TrainError(KatsuoError):
+    """A training cannot go on, or its result is not usable."""
 
 
 class TemplateError(KatsuoError):

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "Write a run's examples as a data set that trainers load.",
     "tasks": "List the task types, or show one.",
     "ctga": "Build the training set of a task generator from labelled data.",
+    "train-generator": "Train a task generator on the pairs of `katsuo ctga build`.",
     "pull": "Bring a model to this machine.",
     "doctor": "Tell what is installed and what is missing.",
 }
@@ -61,7 +62,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     app.callback()(_main)
     for name, summary in COMMANDS.items():
         if name in arguments:
-            importlib.import_module(f"katsuo.cli.{name}").add_to(app, summary)
+            importlib.import_module(f"katsuo.cli.{name.replace('-', '_')}").add_to(app, summary)
         else:
             app.command(name, help=summary)(_not_called)
     return app
