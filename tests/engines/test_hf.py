@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from katsuo.config import EngineOptions, Sampling
 from katsuo.engines import EngineSettings, open_engine
-from katsuo.engines.hf_lockstep import LockstepMemory
-from katsuo.engines.hf_memory import SlotMemory
+from katsuo.engines.hf.lockstep import LockstepMemory
+from katsuo.engines.hf.memory import SlotMemory
 from katsuo.errors import EngineError, ModelError
 from katsuo.records import Message, Passage, Prompt
 
@@ -136,7 +136,7 @@ def test_a_shared_beginning_is_read_once_and_changes_no_word(tiny_model):
 
 
 def test_control_tokens_inside_a_message_or_a_text_are_plain_text(engine):
-    from katsuo.engines.hf_prompts import encode
+    from katsuo.engines.hf.prompts import encode
 
     tokenizer = engine._loaded.tokenizer
     chat = encode(tokenizer, prompt("", messages=(Message("user", "a<|im_end|>b"),)), end_tokens={2}).tokens
@@ -155,7 +155,7 @@ def test_the_engine_says_which_model_it_holds(engine, tiny_model):
     info = engine.info
     assert (info.engine, info.model, info.codec, info.context_tokens) == (
         "hf",
-        str(tiny_model("llama")),
+        "llama",
         "instruct",
         512,
     )

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 import torch
 
-from katsuo.engines import hf_sample
-from katsuo.engines.hf_sample import Draw, sample
+from katsuo.engines.hf import sample as hf_sample
+from katsuo.engines.hf.sample import Draw, sample
 
 SHARES = torch.tensor([0.5, 0.25, 0.15, 0.07, 0.03])
 

@@ -22,9 +22,13 @@ COMMANDS = {
     "tasks": "List the task types, or show one.",
     "ctga": "Build the training set of a task generator from labelled data.",
     "train-generator": "Train a task generator on the pairs of `katsuo ctga build`.",
+    "adapt": "Fine-tune a model on a run's examples.",
+    "pretrain": "Train a model further on a run's raw passages: the baseline.",
+    "merge": "Add an adapter to the weights of its model.",
     "pull": "Bring a model to this machine.",
     "doctor": "Tell what is installed and what is missing.",
 }
+_TRAINING = ("train-generator", "adapt", "pretrain", "merge")
 _QUIET_LIBRARIES = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -62,7 +66,8 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     app.callback()(_main)
     for name, summary in COMMANDS.items():
         if name in arguments:
-            importlib.import_module(f"katsuo.cli.{name.replace('-', '_')}").add_to(app, summary)
+            folder = "katsuo.cli.train" if name in _TRAINING else "katsuo.cli"
+            importlib.import_module(f"{folder}.{name.replace('-', '_')}").add_to(app, summary)
         else:
             app.command(name, help=summary)(_not_called)
     return app

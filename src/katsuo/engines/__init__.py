@@ -10,7 +10,7 @@ from katsuo.registry import Door, Registry
 ENGINES: Registry[Callable[[EngineSettings], CanGenerate]] = Registry(
     "engines",
     {
-        "hf": Door("katsuo.engines.hf:HfEngine", extra="hf", summary="transformers, in this process"),
+        "hf": Door("katsuo.engines.hf.engine:HfEngine", extra="hf", summary="transformers, in this process"),
         "fake": Door("katsuo.engines.fake:FakeEngine", summary="no model: deterministic, well-formed answers"),
     },
 )

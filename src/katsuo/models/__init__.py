@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from katsuo.models.known import KNOWN, KnownModel
-from katsuo.models.locate import codec_of, locate, revision_of
+from katsuo.models.locate import codec_of, locate, public_name, revision_of
 from katsuo.models.pull import pull
 
-__all__ = ["KNOWN", "KnownModel", "codec_of", "locate", "pull", "revision_of"]
+__all__ = ["KNOWN", "KnownModel", "codec_of", "locate", "public_name", "pull", "revision_of"]

@@ -87,6 +87,12 @@ def codec_of(name: str, adapter: str | None = None) -> str:
     )
 
 
+def public_name(name: str) -> str:
+    """Give the name that rows may carry: a folder's own name without its path, any other name as it is."""
+    folder = Path(name).expanduser()
+    return folder.resolve().name if folder.is_dir() else name
+
+
 def revision_of(folder: Path) -> str:
     """Give a model's revision: from its manifest, the hub's commit, else a hash of its settings and file sizes."""
     if revision := read_manifest(folder).get("revision"):

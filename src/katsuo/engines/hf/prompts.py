@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 from jinja2 import TemplateError
 
-from katsuo.engines.hf_memory import Question, Tokens, shared_length
+from katsuo.engines.hf.memory import Question, Tokens, shared_length
 from katsuo.records import Message, Prompt
 
 _STAND_IN = "\ue000{}\ue001"

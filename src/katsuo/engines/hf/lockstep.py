@@ -9,7 +9,7 @@ import numpy
 import torch
 from transformers import PreTrainedModel
 
-from katsuo.engines.hf_memory import Question
+from katsuo.engines.hf.memory import Question
 
 
 class LockstepMemory:

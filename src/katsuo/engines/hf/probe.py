@@ -6,9 +6,9 @@ import numpy
 import torch
 from transformers import PreTrainedModel
 
-from katsuo.engines.hf_lockstep import LockstepMemory
-from katsuo.engines.hf_masks import FULL, SLIDING, layer_kinds
-from katsuo.engines.hf_memory import Memory, Question, SlotMemory
+from katsuo.engines.hf.lockstep import LockstepMemory
+from katsuo.engines.hf.masks import FULL, SLIDING, layer_kinds
+from katsuo.engines.hf.memory import Memory, Question, SlotMemory
 
 LARGEST_DIFFERENCE = 0.05
 """Of the logits' own size; sixteen-bit arithmetic in another order stays below a fifth of it."""

@@ -11,14 +11,14 @@ from transformers import PreTrainedModel
 
 from katsuo.config import Sampling
 from katsuo.engines.base import EngineSettings, ModelInfo
-from katsuo.engines.hf_decode import Decoder, Row
-from katsuo.engines.hf_grammar import GrammarError, GrammarRow, Grammars
-from katsuo.engines.hf_load import load_model
-from katsuo.engines.hf_pack import pack_linears
-from katsuo.engines.hf_probe import open_memory
-from katsuo.engines.hf_prompts import encode
+from katsuo.engines.hf.decode import Decoder, Row
+from katsuo.engines.hf.grammar import GrammarError, GrammarRow, Grammars
+from katsuo.engines.hf.load import load_model
+from katsuo.engines.hf.pack import pack_linears
+from katsuo.engines.hf.probe import open_memory
+from katsuo.engines.hf.prompts import encode
 from katsuo.errors import EngineError, ModelError
-from katsuo.models import codec_of, revision_of
+from katsuo.models import codec_of, public_name, revision_of
 from katsuo.records import Completion, Prompt
 
 UNKNOWN_CODEC = "unknown"
@@ -49,7 +49,8 @@ class HfEngine:
     @property
     def info(self) -> ModelInfo:
         """Say which model this is."""
-        name = self._settings.model + (f" + {self._settings.adapter}" if self._settings.adapter else "")
+        adapter = self._settings.adapter
+        name = public_name(self._settings.model) + (f" + {public_name(adapter)}" if adapter else "")
         return ModelInfo(
             engine="hf",
             model=name,
@@ -106,7 +107,7 @@ class HfEngine:
         return row
 
     def _run(self, rows: Sequence[Row], sampling: Sampling) -> None:
-        hint = "lower engine_options.batch_size"
+        hint = f"lower engine_options.batch_size; it is {self._decoder.batch_size}"
         try:
             with torch.inference_mode():
                 self._decoder.run(rows, sampling)
@@ -115,7 +116,8 @@ class HfEngine:
         except RuntimeError as error:
             # The allocator of the processor has no exception of its own.
             if "can't allocate memory" not in str(error):
-                raise EngineError(f"the model broke while it was answering: {error}", hint=hint) from error
+                other = "try engine_options.device: cpu and dtype: float32, and report it with this text"
+                raise EngineError(f"the model broke while it was answering: {error}", hint=other) from error
             raise EngineError(f"there is not enough memory: {error}", hint=hint) from error
 
     def _decode(self, tokens: Sequence[int]) -> str:

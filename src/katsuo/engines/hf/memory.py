@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from katsuo.engines.hf_masks import additive_masks
+from katsuo.engines.hf.masks import additive_masks
 
 Tokens = NDArray[numpy.int64]
 

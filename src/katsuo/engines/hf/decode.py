@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 
 from katsuo.config import Sampling
-from katsuo.engines.hf_grammar import SEPARATOR, GrammarError, GrammarRow, Grammars
-from katsuo.engines.hf_memory import Memory, Question
-from katsuo.engines.hf_sample import Draw, sample
+from katsuo.engines.hf.grammar import SEPARATOR, GrammarError, GrammarRow, Grammars
+from katsuo.engines.hf.memory import Memory, Question
+from katsuo.engines.hf.sample import Draw, sample
 from katsuo.records import Completion
 
 

@@ -1,0 +1,44 @@
+"""`katsuo pretrain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from katsuo.cli.options import AsJson, Change
+from katsuo.cli.train import flags as shared
+from katsuo.cli.train.adapt import PAPER_STEPS
+
+
+def add_to(app: typer.Typer, summary: str) -> None:
+    app.command("pretrain", help=summary)(pretrain)
+
+
+def pretrain(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of katsuo generate.")],
+    output: shared.Output,
+    model: shared.Model = "smollm2-135m-instruct",
+    recipe: shared.Recipe = "laptop",
+    change: Change = None,
+    like: Annotated[Path | None, typer.Option(help="Take as many updates as this output of katsuo adapt took.")] = None,
+    start: shared.From = None,
+    replay: shared.Replay = None,
+    replay_share: shared.ReplayShare = None,
+    seed: shared.Seed = None,
+    as_json: AsJson = False,
+    quiet: shared.Quiet = False,
+) -> None:
+    flags = {"seed": seed, "data__replay": replay, "data__replay_share": replay_share}
+    settings = shared.make_recipe(recipe, change, max_steps=PAPER_STEPS, **flags)
+    with shared.extra_needed():
+        from katsuo.store import Run
+        from katsuo.train.target import as_many_steps_as
+        from katsuo.train.target import pretrain as train
+
+    if like:
+        settings = as_many_steps_as(settings, like)
+    with shared.TrainingLines(quiet=quiet) as progress:
+        trained = train(Run(run), model, output, settings, start=start, on_progress=progress)
+    shared.print_trained(trained, as_json=as_json)

@@ -1,0 +1,1 @@
+"""Fitting a model: a task generator on training pairs, a target model on a run's examples or on its raw passages."""

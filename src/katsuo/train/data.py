@@ -1,0 +1,141 @@
+"""Draw examples by hash, balance their types, and hold passages out."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+from katsuo.errors import UsageError
+from katsuo.train.encode import Encoded, Encoder, Pair
+from katsuo.train.recipes import Data, TrainRecipe
+
+_TERMS = {"nc": "non-commercial", "unstated": "not stated"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one example lies, and what the draw goes by."""
+
+    shard: int
+    row: int
+    task_type: str
+    source: str
+    passage: int
+    order: int
+
+
+class Pairs(Protocol):
+    """Pairs that lie somewhere: first where, then the texts of those that were drawn."""
+
+    def places(self, seed: int) -> Iterator[Place]:
+        """Give the place of every pair."""
+        ...
+
+    def pairs(self, places: Sequence[Place]) -> Iterator[Pair]:
+        """Read the pairs at `places`, in that order."""
+        ...
+
+
+def allow(places: Iterable[Place], settings: Data, terms: Mapping[str, str]) -> list[Place]:
+    """Give the places that the settings do not leave out; `terms` are those of each source's licence."""
+    refused = {_term(word) for word in settings.exclude_license}
+    if settings.weights and settings.balance != "types":
+        raise UsageError("data.weights needs data.balance", hint="set data.balance=types")
+    allowed = [
+        place
+        for place in places
+        if terms.get(place.source) not in refused and settings.weights.get(place.task_type, 1.0) > 0
+    ]
+    if not allowed:
+        raise UsageError("no training pair is left", hint="relax data.exclude_license, or give another folder")
+    if unknown := set(settings.weights) - {place.task_type for place in allowed} - _left_out(settings.weights):
+        raise UsageError(f'data.weights names "{min(unknown)}", of which there is no pair', hint="use full type names")
+    return sorted(allowed, key=lambda place: place.order)
+
+
+def hold_out(places: Sequence[Place], settings: Data) -> tuple[list[Place], list[Place]]:
+    """
+    Split into (held out, the rest) so that no passage stands in both.
+
+    The mix of types is that of the training; of no type more than a fifth is held out.
+    """
+    count = min(settings.held_out, len(places) // 5)
+    if not count:
+        return [], list(places)
+    open_places = Counter(
+        place.task_type for place in draw(places, count, balance=settings.balance, weights=settings.weights)
+    )
+    there = Counter(place.task_type for place in places)
+    quota = {name: min(wanted, max(1, there[name] // 5)) for name, wanted in open_places.items()}
+    held_out: list[Place] = []
+    passages: set[int] = set()
+    for place in sorted(places, key=lambda place: (place.passage, place.order)):
+        if quota.get(place.task_type, 0):
+            quota[place.task_type] -= 1
+            passages.add(place.passage)
+            held_out.append(place)
+    return held_out, [place for place in places if place.passage not in passages]
+
+
+def draw(places: Sequence[Place], limit: int, *, balance: str, weights: Mapping[str, float]) -> list[Place]:
+    """Take up to `limit` places in hash order; under `types` what a scarce type cannot give goes to the others."""
+    if balance != "types":
+        return list(places[:limit])
+    by_type: dict[str, list[Place]] = defaultdict(list)
+    for place in places:
+        by_type[place.task_type].append(place)
+    taken = _shares({name: len(inside) for name, inside in by_type.items()}, limit, weights)
+    chosen = [place for name, count in taken.items() for place in by_type[name][:count]]
+    return sorted(chosen, key=lambda place: place.order)
+
+
+def _shares(there: Mapping[str, int], limit: int, weights: Mapping[str, float]) -> dict[str, int]:
+    """Fill the types' shares like vessels of different heights under one tap."""
+    taken: dict[str, int] = {}
+    left = limit
+    # The types that can give least for their weight are filled first; each gets its share of what is left then.
+    order = sorted(there, key=lambda name: (there[name] / weights.get(name, 1.0), name))
+    for place, name in enumerate(order):
+        weight = sum(weights.get(other, 1.0) for other in order[place:])
+        taken[name] = min(there[name], round(left * weights.get(name, 1.0) / weight))
+        left -= taken[name]
+    return taken
+
+
+def _left_out(weights: Mapping[str, float]) -> set[str]:
+    return {name for name, weight in weights.items() if weight <= 0}
+
+
+def count_types(places: Iterable[Place]) -> dict[str, int]:
+    """Count examples by task type, the most frequent first."""
+    return dict(Counter(place.task_type for place in places).most_common())
+
+
+def _term(word: str) -> str:
+    if word not in _TERMS:
+        raise UsageError(f'"{word}" are no terms of a licence', hint=f"choose among: {', '.join(_TERMS)}")
+    return _TERMS[word]
+
+
+def draw_what_fits(
+    source: Pairs, places: Sequence[Place], recipe: TrainRecipe, encoder: Encoder
+) -> dict[Place, Encoded]:
+    """Draw as many examples as the training can use; one that is too long gives its turn to the next of its kind."""
+    wanted = [recipe.data.examples, recipe.max_steps * recipe.batch_size if recipe.max_steps else None, len(places)]
+    limit = min(count for count in wanted if count is not None)
+    encoded: dict[Place, Encoded | None] = {}
+    while True:
+        usable = [place for place in places if encoded.get(place, encoder) is not None]
+        chosen = draw(usable, limit, balance=recipe.data.balance, weights=recipe.data.weights)
+        fresh = [place for place in chosen if place not in encoded]
+        if not fresh:
+            return {place: example for place in chosen if (example := encoded[place])}
+        encoded |= dict(zip(fresh, encoder.encode(source.pairs(fresh)), strict=True))
+
+
+def hash_of(text: str) -> int:
+    """Give a number of 64 bits that stands for a text."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")

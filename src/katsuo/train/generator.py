@@ -1,0 +1,57 @@
+"""Train a task generator on pairs of a task type with a passage, and the task."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from katsuo.train.data import Place, allow, count_types, draw_what_fits, hold_out
+from katsuo.train.encode import Encoder, limits_of
+from katsuo.train.job import Job, Trained, identity_of, locate_adapter, open_output, run_job
+from katsuo.train.load import load_base
+from katsuo.train.read import PairFolder
+from katsuo.train.recipes import TrainRecipe
+from katsuo.train.watch import OnProgress
+
+CODEC = "bonito-v1"
+
+
+def train_generator(
+    pairs: Path, model: str, output: Path, recipe: TrainRecipe, *, start: str | None, on_progress: OnProgress
+) -> Trained:
+    """
+    Fit `model` to a folder of training pairs and leave an adapter (or all weights) in `output`.
+
+    The same call goes on with a training that was stopped, and gives what is there when it was finished.
+    """
+    folder = PairFolder(pairs)
+    adapter = locate_adapter(start) if start else None
+    data: dict[str, Any] = {"card": folder.card_hash()}
+    identity = identity_of("train-generator", model, recipe, data, adapter)
+    if finished := open_output(output, identity):
+        return finished
+    base = load_base(model, recipe)
+    sources = folder.sources()
+    terms = {str(source["source"]): str(source["terms"]) for source in sources}
+    encoder = Encoder(base.tokenizer, end_tokens=base.end_tokens, limits=limits_of(recipe))
+    held_out, rest = hold_out(allow(folder.places(recipe.seed), recipe.data, terms), recipe.data)
+    train = draw_what_fits(folder, rest, recipe, encoder)
+    ledger = replace(encoder.ledger, rejected=Counter(encoder.ledger.rejected))
+    watched = [example for example in encoder.encode(folder.pairs(held_out)) if example]
+    data |= {"sources": _used(sources, train), "types": count_types(train), "held_out": len(watched)}
+    job = Job("train-generator", base, recipe, output, data, codec=CODEC, start=adapter)
+    return run_job(job, list(train.values()), watched, ledger, on_progress)
+
+
+def _used(sources: Sequence[dict[str, Any]], places: Iterable[Place]) -> list[dict[str, Any]]:
+    """Name each source that was trained on, with its licence; one that the build does not name has none stated."""
+    counts = Counter(place.source for place in places)
+    known = {source["source"]: source for source in sources}
+    unknown = {"licence": "not recorded", "terms": "not recorded"}
+    return [
+        {"source": name or "unnamed", **{key: known.get(name, unknown)[key] for key in unknown}, "examples": count}
+        for name, count in counts.most_common()
+    ]

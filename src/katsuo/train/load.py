@@ -1,0 +1,89 @@
+"""Load a model to be trained: its weights in the number format of the recipe, its tokenizer, its attention."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from katsuo.engines.hf.load import choose_device
+from katsuo.errors import MissingPackageError, ModelError
+from katsuo.models import KNOWN, locate, revision_of
+from katsuo.train.pack import ATTENTION
+from katsuo.train.recipes import TrainRecipe
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that a training starts from."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+    public_name: str
+    revision: str
+    folder: Path
+    end_tokens: frozenset[int]
+
+
+def load_base(name: str, recipe: TrainRecipe) -> Base:
+    """Load a known model, a hub model or a folder; raise `ModelError` when it cannot be trained."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    folder = locate(name)
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(f'the model in "{folder}" has no .safetensors file', hint="give a model with safetensors")
+    told: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
+    if recipe.quantization != "none":
+        told["quantization_config"] = _quantization(recipe.quantization)
+        told["device_map"] = {"": choose_device(recipe.device)}
+    dtype: Any = torch.float32 if recipe.method == "full" else recipe.dtype
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **told)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:
+        raise ModelError(f'cannot load the model in "{folder}": {error}', hint="pull the model again") from error
+    model.set_attn_implementation(ATTENTION)
+    return Base(
+        model, tokenizer, name, _public_name(name, folder), revision_of(folder), folder, _ends(model, tokenizer)
+    )
+
+
+def _public_name(name: str, folder: Path) -> str:
+    """Give a name that means the same on another machine: the hub's where there is one, else the folder's last part."""
+    known = KNOWN.get(name)
+    if known:
+        return known.hub
+    return folder.name if Path(name).expanduser().is_dir() else name
+
+
+def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
+    named = getattr(model.generation_config, "eos_token_id", None)
+    several: Collection[int | None] = named if isinstance(named, list | tuple) else [named]
+    return frozenset(int(token) for token in [*several, tokenizer.eos_token_id] if token is not None)
+
+
+def _quantization(kind: str) -> Any:
+    try:
+        importlib.import_module("bitsandbytes")
+    except ImportError as error:
+        raise MissingPackageError(
+            f'quantization "{kind}" needs the package "bitsandbytes", which is not installed',
+            hint="pip install 'katsuo[train]', or set quantization to none",
+        ) from error
+    from transformers import BitsAndBytesConfig
+
+    four_bit = {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": torch.bfloat16,
+    }
+    told: dict[str, Any] = four_bit if kind == "nf4" else {"load_in_8bit": True}
+    return BitsAndBytesConfig(**told)  # type: ignore[no-untyped-call]

@@ -1,0 +1,195 @@
+"""Where examples are read: folders of training pairs, runs, and general instructions to mix in."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from katsuo.errors import SourceError
+from katsuo.store import Run
+from katsuo.train.data import Place, hash_of
+from katsuo.train.encode import Pair, Styler
+
+_ROWS_READ_TOGETHER = 2048
+_PROMPT_COLUMNS = ("prompt", "instruction", "input")
+_RESPONSE_COLUMNS = ("completion", "response", "output")
+
+
+@dataclass
+class PairFolder:
+    """A folder of Parquet files with the columns `input` and `output`, such as `katsuo ctga build` writes."""
+
+    folder: Path
+    files: list[Path] = field(init=False)
+
+    def __post_init__(self) -> None:
+        inner = self.folder / "data"
+        self.files = sorted((inner if inner.is_dir() else self.folder).glob("*.parquet"))
+        if not self.files:
+            raise SourceError(
+                f'"{self.folder}" holds no Parquet files', hint="make training pairs with `katsuo ctga build -o FOLDER`"
+            )
+
+    def manifest(self) -> dict[str, Any]:
+        """Give what the build wrote about itself; empty for a folder of other making."""
+        path = self.folder / "manifest.json"
+        try:
+            loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except (OSError, ValueError) as error:
+            raise SourceError(f'cannot read "{path}": {error}', hint="build the pairs again") from error
+        return loaded
+
+    def card_hash(self) -> str:
+        """Give a hash of the data card, of the manifest and of the files' names and sizes."""
+        digest = blake2b(digest_size=12)
+        for name in ("README.md", "manifest.json"):
+            if (path := self.folder / name).is_file():
+                digest.update(path.read_bytes())
+        for path in self.files:
+            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        return digest.hexdigest()
+
+    def sources(self) -> list[dict[str, Any]]:
+        """List the sources with their licences and terms, as the build noted them."""
+        return list(self.manifest().get("sources", []))
+
+    def places(self, seed: int) -> Iterator[Place]:
+        """Give the place of every pair."""
+        for shard, path in enumerate(self.files):
+            for row, values in _rows(path, ("input", "output"), ("context", "task_type", "dataset", "config")):
+                source = "/".join(part for part in (values["dataset"], values["config"]) if part)
+                passage = values["context"] or values["input"].partition("<|context|>")[2] or values["input"]
+                order = hash_of(f"{seed} {path.stem} {row}")
+                yield Place(shard, row, values["task_type"] or "", source, hash_of(passage), order)
+
+    def pairs(self, places: Sequence[Place]) -> Iterator[Pair]:
+        """Read the pairs at `places`, in that order."""
+        wanted: dict[int, set[int]] = defaultdict(set)
+        for place in places:
+            wanted[place.shard].add(place.row)
+        found: dict[tuple[int, int], Pair] = {}
+        for shard, rows in wanted.items():
+            for row, values in _rows(self.files[shard], ("input", "output"), ()):
+                if row in rows:
+                    found[shard, row] = Pair(values["input"], values["output"])
+        for place in places:
+            yield found[place.shard, place.row]
+
+
+@dataclass
+class RunExamples:
+    """The examples of a run, each written as `style` asks for it."""
+
+    run: Run
+    style: Styler
+
+    def places(self, seed: int) -> Iterator[Place]:
+        """Give the place of every example."""
+        for shard in self.run.done_shards():
+            for row, example in enumerate(self.run.read_examples(shard)):
+                order = hash_of(f"{seed} {example.id}")
+                yield Place(shard, row, example.task_type, "", hash_of(example.context), order)
+
+    def pairs(self, places: Sequence[Place]) -> Iterator[Pair]:
+        """Read the examples at `places`, in that order."""
+        shards = {place.shard: self.run.read_examples(place.shard) for place in places}
+        for place in places:
+            example = shards[place.shard][place.row]
+            yield self.style(example.instruction, example.response)
+
+
+def passage_places(run: Run, seed: int) -> Iterator[Place]:
+    """Give the place of every passage of a run."""
+    for shard in run.shards():
+        for row, passage in enumerate(run.read_passages(shard)):
+            yield Place(shard, row, "", "", hash_of(passage.text), hash_of(f"{seed} {passage.id}"))
+
+
+def passage_texts(run: Run, places: Sequence[Place]) -> Iterator[str]:
+    """Read the passages at `places`, in that order."""
+    shards = {place.shard: run.read_passages(place.shard) for place in places}
+    for place in places:
+        yield shards[place.shard][place.row].text
+
+
+def run_hash(run: Run, folder: str) -> str:
+    """Give a hash of the names and sizes of a run's files in `folder`, `examples` or `passages`."""
+    digest = blake2b(digest_size=12)
+    for path in sorted((run.path / folder).glob("*.parquet")):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def read_instructions(place: Path) -> Iterator[tuple[str, str]]:
+    """
+    Read general instructions and their responses from Parquet or JSON-lines files.
+
+    A row holds `messages` (its first user turn and the answer to it), or a prompt (`prompt`, `instruction` or `input`)
+    and a response (`completion`, `response` or `output`).
+    """
+    files = sorted(place.rglob("*")) if place.is_dir() else [place]
+    files = [path for path in files if path.suffix in (".parquet", ".jsonl")]
+    if not files or not files[0].is_file():
+        raise SourceError(f'"{place}" holds no Parquet or JSON-lines file', hint="give --replay such a file or folder")
+    for path in files:
+        for row, values in _table(path):
+            told = _instruction(values)
+            if told is None:
+                raise SourceError(
+                    f'row {row} of "{path}" holds no prompt with a response',
+                    hint="name the columns prompt and completion, or give messages",
+                )
+            yield told
+
+
+def _instruction(values: dict[str, Any]) -> tuple[str, str] | None:
+    if isinstance(values.get("messages"), list):
+        turns = [(turn.get("role"), turn.get("content")) for turn in values["messages"]]
+        for (role, asked), (next_role, answered) in pairwise(turns):
+            if (role, next_role) == ("user", "assistant") and asked and answered:
+                return asked, answered
+        return None
+    prompt = next((values[name] for name in _PROMPT_COLUMNS if isinstance(values.get(name), str)), None)
+    response = next((values[name] for name in _RESPONSE_COLUMNS if isinstance(values.get(name), str)), None)
+    return (prompt, response) if prompt and response else None
+
+
+def _table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    if path.suffix == ".parquet":
+        yield from _rows(path, (), None)
+        return
+    try:
+        with path.open(encoding="utf-8") as file:
+            for row, line in enumerate(file):
+                if line.strip():
+                    yield row, json.loads(line)
+    except (OSError, ValueError) as error:
+        raise SourceError(f'cannot read "{path}": {error}', hint="give UTF-8 JSON lines") from error
+
+
+def _rows(path: Path, needed: Sequence[str], wanted: Sequence[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Read rows with their numbers; columns of `wanted` that are not there are None, and None wants all there are."""
+    try:
+        file = pq.ParquetFile(path)
+        names = set(file.schema_arrow.names)
+        if missing := [name for name in needed if name not in names]:
+            raise SourceError(f'"{path}" has no column "{missing[0]}"', hint="build the pairs with `katsuo ctga build`")
+        wanted = sorted(names) if wanted is None else wanted
+        columns = [name for name in (*needed, *wanted) if name in names]
+        absent = {name: None for name in wanted if name not in names}
+        row = 0
+        for batch in file.iter_batches(_ROWS_READ_TOGETHER, columns=columns):
+            for values in batch.to_pylist():
+                yield row, {**absent, **values}
+                row += 1
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SourceError(f'cannot read "{path}": {error}', hint="the file is damaged: make it again") from error

@@ -1,0 +1,219 @@
+"""How a model is trained: every setting, typed and documented, and the named sets `paper` and `laptop`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from katsuo.config import Settings
+from katsuo.errors import RecipeError
+from katsuo.registry import unknown_name
+
+
+class Adapter(Settings):
+    """The low-rank adapter; left alone with `method: full`."""
+
+    rank: int = Field(default=16, ge=1)
+    """Rank of the two matrices beside each weight."""
+    alpha: float = Field(default=32.0, gt=0)
+    """The adapter's part is multiplied by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the adapter's inputs that are dropped."""
+    target_modules: tuple[str, ...] = ("all-linear",)
+    """Names of the layers that get an adapter; `all-linear` is every linear layer but the head."""
+
+
+class Data(Settings):
+    """Which examples are trained on, and which are held out."""
+
+    examples: int | None = Field(default=None, ge=1)
+    """At most this many examples; None takes what `max_steps` and `epochs` can use."""
+    balance: Literal["types", "none"] = "none"
+    """`types` takes as many of each task type as there are, none more than its share."""
+    weights: dict[str, float] = Field(default_factory=dict)
+    """Weight of a task type's share under `balance: types`; 1 where it is not named, 0 leaves a type out."""
+    exclude_license: tuple[str, ...] = ()
+    """Leave out sources by their terms: `nc` (non-commercial), `unstated`."""
+    held_out: int = Field(default=256, ge=0)
+    """Examples held out, with every other example of the same passages; 0 holds none out."""
+    max_tokens: int = Field(default=512, ge=16)
+    """Longest example, prompt and completion together; a longer one is rejected and counted, never cut."""
+    max_prompt_tokens: int | None = Field(default=None, ge=8)
+    """Longest prompt; None leaves it to `max_tokens`."""
+    max_completion_tokens: int | None = Field(default=None, ge=8)
+    """Longest completion; None leaves it to `max_tokens`."""
+    replay: str | None = None
+    """General instructions to mix in: a Parquet or JSON-lines file or folder with prompts and responses."""
+    replay_share: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Share of the training examples that come from `replay`."""
+
+
+class TrainRecipe(Settings):
+    """Every setting of a training. The defaults are those of `laptop`."""
+
+    method: Literal["lora", "full"] = "lora"
+    """`lora` trains an adapter beside frozen weights, `full` all weights."""
+    adapter: Adapter = Adapter()
+    data: Data = Data()
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    """Number format of the frozen weights; nf4 is four-bit with double quantisation (needs bitsandbytes)."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "bfloat16"
+    """Number format of forward and backward; an adapter's own weights and the optimiser stay in float32."""
+    style: Literal["auto", "chat", "input-output", "template"] = "auto"
+    """How a target is asked: its chat template, `<|input|>`…`<|output|>`, or `prompt_template`; auto knows."""
+    prompt_template: str | None = None
+    """A prompt with `{instruction}` in it, for `style: template`."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Highest learning rate."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls to 0; `constant` stays."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps in which the learning rate rises from 0."""
+    optimizer: Literal["adamw", "paged_adamw", "adamw_8bit"] = "adamw"
+    """`paged_adamw` and `adamw_8bit` need bitsandbytes and a GPU."""
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    """Decoupled weight decay."""
+    max_grad_norm: float = Field(default=1.0, gt=0.0)
+    """Gradients are scaled down to this norm."""
+    batch_size: int = Field(default=8, ge=1)
+    """Examples per update, over all processes."""
+    micro_batch_size: int = Field(default=8, ge=1)
+    """Examples in one forward pass of one process: what to lower when memory runs out."""
+    packing: bool = True
+    """Put the examples of a forward pass into one row, without attention across them and without padding."""
+    gradient_checkpointing: bool = False
+    """Keep fewer activations and compute them again: less memory, a third slower."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """At most this many updates; with `epochs`, whichever ends first."""
+    epochs: float = Field(default=1.0, gt=0.0)
+    """At most this many passes over the examples."""
+    evaluate_every: int = Field(default=50, ge=1)
+    """Updates between two readings of the held-out loss."""
+    patience: int | None = Field(default=4, ge=1)
+    """Stop after this many readings without a lower held-out loss; None never stops early."""
+    checkpoint_minutes: float = Field(default=5.0, gt=0.0)
+    """Time between two checkpoints: what a killed training does again at most."""
+    checkpoint_every: int | None = Field(default=None, ge=1)
+    """Updates between two checkpoints, beside the time."""
+    log_every: int = Field(default=10, ge=1)
+    """Updates between two lines of metrics."""
+    report_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Who gets the metrics beside the terminal and `metrics.jsonl`."""
+    device: str = "auto"
+    """auto takes a GPU where there is one, else the processor."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of the draw, of the order and of the adapter's first weights."""
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> TrainRecipe:
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(f"batch_size {self.batch_size} is no multiple of {self.micro_batch_size}")
+        if (self.style == "template") != bool(self.prompt_template):
+            raise ValueError("style template and prompt_template go together")
+        if self.prompt_template and self.prompt_template.count("{instruction}") != 1:
+            raise ValueError("prompt_template must hold {instruction} once")
+        if self.method == "full" and self.quantization != "none":
+            raise ValueError("quantised weights can only be trained with method lora")
+        return self
+
+    def override(self, changes: Mapping[str, Any]) -> TrainRecipe:
+        """Give a recipe with `changes` laid over this one; dotted keys reach into groups (`adapter.rank`)."""
+        return train_recipe_from(_lay_over(self.model_dump(), changes))
+
+    def to_yaml(self) -> str:
+        """Write every setting as YAML, defaults included."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+LAPTOP = TrainRecipe()
+PAPER = TrainRecipe(
+    adapter=Adapter(rank=64, alpha=16.0),
+    data=Data(max_tokens=4096, max_prompt_tokens=2048, max_completion_tokens=2048),
+    quantization="nf4",
+    learning_rate=1e-4,
+    optimizer="paged_adamw",
+    max_grad_norm=0.3,
+    batch_size=16,
+    micro_batch_size=1,
+    gradient_checkpointing=True,
+    max_steps=100_000,
+    evaluate_every=1000,
+    patience=None,
+    checkpoint_minutes=30.0,
+)
+"""QLoRA as the paper trains (section 4 and appendix); its model card says alpha 4, its code 16."""
+RECIPES: dict[str, TrainRecipe] = {"laptop": LAPTOP, "paper": PAPER}
+
+
+def named_recipe(name: str, *, max_steps: int | None = None) -> TrainRecipe:
+    """Give the recipe called `name` or the one in that YAML file; `max_steps` is what a `paper` target stops at."""
+    if name in RECIPES:
+        recipe = RECIPES[name]
+        return recipe.override({"max_steps": max_steps}) if max_steps and recipe.max_steps else recipe
+    if name.endswith((".yaml", ".yml")):
+        return read_train_recipe(Path(name))
+    raise unknown_name("recipe", name, RECIPES)
+
+
+def read_train_recipe(path: Path) -> TrainRecipe:
+    """Read a recipe; `recipe: paper` in it lays its settings over that recipe."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise RecipeError(f'cannot read the recipe "{path}": {error.strerror}', hint="check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f'the recipe "{path}" is not YAML: {error}', hint="check the indentation") from error
+    if not isinstance(loaded, dict):
+        raise RecipeError(f'the recipe "{path}" is not a table of settings', hint="write `key: value` lines")
+    base = named_recipe(str(loaded.pop("recipe", "laptop")))
+    return train_recipe_from(_lay_over(base.model_dump(), loaded), where=f' in "{path}"')
+
+
+def train_recipe_from(values: Mapping[str, Any], *, where: str = "") -> TrainRecipe:
+    """Build a recipe from plain values; raise `RecipeError` for the first that cannot be."""
+    try:
+        return TrainRecipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        known = list(_keys())
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known)}"
+            raise RecipeError(f'unknown setting "{key}"{where}', hint=hint) from None
+        value = f" cannot be {first['input']!r}" if key else ""
+        raise RecipeError(
+            f'setting "{key or "recipe"}"{where}{value}: {first["msg"].lower()}',
+            hint="docs/training.md lists every setting with its default",
+        ) from None
+
+
+def flat_settings(recipe: TrainRecipe) -> dict[str, Any]:
+    """Give every setting under its dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in recipe.model_dump(mode="json").items():
+        inner = isinstance(value, dict)
+        flat.update({f"{key}.{name}": each for name, each in value.items()} if inner else {key: value})
+    return flat
+
+
+def _keys() -> Iterator[str]:
+    return iter(flat_settings(LAPTOP))
+
+
+def _lay_over(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        group, _, inner = key.partition(".")
+        if inner:
+            merged[group] = {**(merged.get(group) or {}), inner: value}
+        elif isinstance(value, Mapping) and isinstance(merged.get(key), dict):
+            merged[key] = {**merged[key], **value}
+        else:
+            merged[key] = value
+    return merged

@@ -1,0 +1,235 @@
+"""What happens between updates: metrics, the held-out loss, early stop, checkpoints by the clock, a warning."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from typing_extensions import override
+
+from katsuo.errors import TrainError
+from katsuo.train import processes
+from katsuo.train.encode import Encoded
+from katsuo.train.recipes import TrainRecipe
+
+METRICS = "metrics.jsonl"
+_PART_WAYS = 1.03
+"""The held-out loss this far above its best, while the training loss falls, is overfitting."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come; `warning` is a sentence when something is to be said."""
+
+    step: int
+    steps: int
+    loss: float | None = None
+    held_out_loss: float | None = None
+    tokens_per_s: float | None = None
+    learning_rate: float | None = None
+    warning: str = ""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Best(Protocol):
+    """Where the best weights are kept while training goes on."""
+
+    def keep(self, step: int, loss: float) -> None:
+        """Keep the model's weights as they are now."""
+        ...
+
+    def restore(self) -> int | None:
+        """Put the kept weights back and give their step; None when none are kept."""
+        ...
+
+    def read(self) -> tuple[int, float] | None:
+        """Give the step and the loss of the weights that are kept."""
+        ...
+
+
+class Watch(TrainerCallback):
+    """See every update; told to the terminal through `on_progress`, to `metrics.jsonl` line by line."""
+
+    def __init__(
+        self,
+        recipe: TrainRecipe,
+        output: Path,
+        *,
+        steps: int,
+        best: Best,
+        on_progress: OnProgress,
+        train: Sequence[Encoded],
+    ) -> None:
+        self._recipe, self._path, self._steps, self._best = recipe, output / METRICS, steps, best
+        self._on_progress = on_progress
+        self._mean_tokens = sum(len(example.tokens) for example in train) / max(1, len(train))
+        self._lines: list[dict[str, Any]] = []
+        self._losses: deque[float] = deque(maxlen=10)
+        self._readings: list[tuple[int, float, float]] = []
+        self._warnings: list[str] = []
+        self._evaluate: Callable[[], float] | None = None
+        self._started = self._last_save = self._last_log = time.monotonic()
+        self._last_log_step = self._first_step = 0
+        self._stopped_early = False
+        self._step = 0
+
+    def begin(self, trainer: Any, *, resumed: bool, has_held_out: bool) -> None:
+        """Read the lines of an interrupted training; take the first reading of a new one."""
+        if has_held_out:
+            self._evaluate = lambda: float(trainer.evaluate()["eval_loss"])
+        if resumed:
+            self._lines = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
+            return
+        if self._evaluate:
+            self._read_held_out(0, self._evaluate())
+
+    @override
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Forget what an interrupted training noted after its last checkpoint."""
+        self._step = self._first_step = self._last_log_step = state.global_step
+        self._lines = [line for line in self._lines if line["step"] <= state.global_step]
+        if processes.is_first():
+            self._path.write_text("".join(json.dumps(line) + "\n" for line in self._lines), encoding="utf-8")
+        self._losses.extend(line["loss"] for line in self._lines if "loss" in line)
+        for line in self._lines:
+            if "held_out_loss" in line:
+                self._readings.append((line["step"], line["held_out_loss"], line.get("train_loss", math.inf)))
+        self._started = self._last_save = self._last_log = time.monotonic()
+
+    @override
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Refuse to take a step along a gradient that is no number."""
+        weights = kwargs["model"].parameters()
+        gradients = [processes.part_of(weight.grad) for weight in weights if weight.grad is not None]
+        norms = torch._foreach_norm(gradients)
+        if not torch.isfinite(torch.stack([norm.to(norms[0].device) for norm in norms])).all():
+            raise TrainError(
+                f"the gradient of step {state.global_step + 1} is not a number",
+                hint="lower learning_rate; the last checkpoint is kept, and the same command goes on from it",
+            )
+
+    @override
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Decide whether it is time for a reading of the held-out loss and for a checkpoint."""
+        self._step = state.global_step
+        recipe, is_last = self._recipe, state.global_step >= self._steps
+        if self._evaluate and (state.global_step % recipe.evaluate_every == 0 or is_last):
+            control.should_log = True
+            control.should_evaluate = True
+        minutes = (time.monotonic() - self._last_save) / 60
+        by_count = recipe.checkpoint_every is not None and state.global_step % recipe.checkpoint_every == 0
+        is_time = minutes >= recipe.checkpoint_minutes
+        if by_count or processes.as_the_first(is_time, args.device):
+            self._last_save = time.monotonic()
+            control.should_save = True
+
+    @override
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write a line of metrics."""
+        logs = kwargs.get("logs") or {}
+        if "loss" not in logs:
+            return
+        now, step = time.monotonic(), state.global_step
+        updates = step - self._last_log_step
+        rate = updates * self._recipe.batch_size * self._mean_tokens / max(1e-6, now - self._last_log)
+        self._last_log, self._last_log_step = now, step
+        self._losses.append(logs["loss"])
+        line = {
+            "step": step,
+            "loss": round(logs["loss"], 5),
+            "learning_rate": logs.get("learning_rate"),
+            "grad_norm": logs.get("grad_norm"),
+            "tokens_per_s": round(rate, 1),
+        }
+        self._write(line)
+        self._tell(step, loss=logs["loss"], tokens_per_s=rate, learning_rate=logs.get("learning_rate"))
+
+    @override
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Keep the best weights, stop early, and warn of overfitting."""
+        step = state.global_step
+        if step == 0 or any(step == reading[0] for reading in self._readings):
+            return
+        self._read_held_out(step, kwargs["metrics"]["eval_loss"])
+        self._last_log = time.monotonic()
+        best_step = min(self._readings, key=lambda reading: reading[1])[0]
+        since = sum(reading[0] > best_step for reading in self._readings)
+        if self._recipe.patience and since >= self._recipe.patience:
+            self._stopped_early = True
+            control.should_training_stop = True
+
+    def _read_held_out(self, step: int, loss: float) -> None:
+        train_loss = sum(self._losses) / len(self._losses) if self._losses else math.inf
+        is_best = all(loss < reading[1] for reading in self._readings)
+        self._readings.append((step, loss, train_loss))
+        line = {"step": step, "held_out_loss": round(loss, 5)}
+        if math.isfinite(train_loss):
+            line["train_loss"] = round(train_loss, 5)
+        if is_best and step:
+            self._best.keep(step, loss)
+        if step:
+            self._write(line)
+        else:
+            self._lines.append(line)
+        self._tell(step, held_out_loss=loss)
+        self._warn_of_overfitting(step, loss, train_loss)
+
+    def _warn_of_overfitting(self, step: int, loss: float, train_loss: float) -> None:
+        best_step, best_loss, best_train = min(self._readings, key=lambda reading: reading[1])
+        if best_step < step and loss > best_loss * _PART_WAYS and train_loss < best_train and not self._warnings:
+            self.warn(
+                step,
+                f"training and held-out loss part ways: held out {loss:.3f} at step {step}, {best_loss:.3f} at step "
+                f"{best_step}, while the training loss fell from {best_train:.3f} to {train_loss:.3f} (overfitting)",
+            )
+
+    def warn(self, step: int, text: str) -> None:
+        """Say something once, and keep it for the manifest."""
+        self._warnings.append(text)
+        self._tell(step, warning=text)
+
+    def end(self, trainer: Any, *, has_held_out: bool) -> None:
+        """Take the last reading and put the best weights back."""
+        del trainer
+        self._best_step = (self._best.restore() if has_held_out else None) or self._step
+
+    def result(self) -> dict[str, Any]:
+        """Give the fields of `Fitted`."""
+        losses = [line["loss"] for line in self._lines if "loss" in line]
+        held_out = {step: loss for step, loss, _ in self._readings}
+        return {
+            "steps": self._step,
+            "best_step": self._best_step,
+            "loss": losses[-1] if losses else None,
+            "held_out_loss": held_out.get(self._best_step),
+            "first_held_out_loss": held_out.get(0),
+            "tokens": round((self._step - self._first_step) * self._recipe.batch_size * self._mean_tokens),
+            "seconds": round(time.monotonic() - self._started, 1),
+            "stopped_early": self._stopped_early,
+            "warnings": tuple(self._warnings),
+        }
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._lines.append(line)
+        if not processes.is_first():
+            return
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _tell(self, step: int, **values: Any) -> None:
+        if processes.is_first():
+            self._on_progress(Progress(step, self._steps, **values))

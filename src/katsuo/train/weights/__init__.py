@@ -1,0 +1,1 @@
+"""What a training leaves behind: adapters, merged weights, cards."""

@@ -1,0 +1,92 @@
+"""The model card of what was trained: from which model, on which sources under which licences, with which losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import yaml
+
+if TYPE_CHECKING:
+    from katsuo.train.job import Job, Trained
+
+_TITLES = {
+    "train-generator": "A task generator",
+    "adapt": "A model adapted to a run's examples",
+    "pretrain": "A model trained further on raw passages",
+}
+
+
+def write_card(job: Job, trained: Trained) -> None:
+    """Write `README.md` beside the weights."""
+    parts = [_head(job), f"# {_TITLES[job.command]}", _opening(job, trained), _losses(trained)]
+    if sources := job.data.get("sources"):
+        parts.append(_sources(sources))
+    if types := job.data.get("types"):
+        parts.append("## Examples by task type\n\n" + _table(("task type", "examples"), types.items()))
+    if trained.rejected:
+        parts.append("## Left out\n\n" + _table(("reason", "examples"), trained.rejected.items()))
+    parts.append("## Recipe\n\n```yaml\n" + job.recipe.to_yaml() + "```")
+    (job.output / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _head(job: Job) -> str:
+    sources = job.data.get("sources") or []
+    terms = {str(source.get("terms")) for source in sources}
+    head: dict[str, object] = {"base_model": job.base.public_name, "library_name": "peft", "tags": ["katsuo"]}
+    if job.recipe.method == "full":
+        head["library_name"] = "transformers"
+    if sources:
+        head |= {"license": "other", "license_name": "see-each-source"}
+        if "non-commercial" in terms:
+            head["license_name"] = "see-each-source-some-non-commercial"
+    return f"---\n{yaml.safe_dump(head, sort_keys=False)}---"
+
+
+def _opening(job: Job, trained: Trained) -> str:
+    what = "A LoRA adapter for" if job.recipe.method == "lora" else "All weights of"
+    lines = [
+        f"{what} `{job.base.public_name}` (revision `{job.base.revision}`), trained with `katsuo {job.command}` on "
+        f"{trained.examples:,} examples in {trained.fitted.steps:,} updates."
+    ]
+    if job.codec:
+        lines.append(
+            f"It writes tasks in the `{job.codec}` format: a task type and a passage in, an instruction and a response "
+            "out. Load it with `katsuo generate DOCS --model BASE --adapter THIS_FOLDER`."
+        )
+    if any(source.get("terms") == "non-commercial" for source in job.data.get("sources") or []):
+        lines.append(
+            "**Some of its training sources are for non-commercial use only**, so these weights are for research. "
+            "`--exclude-license nc` makes a set without them."
+        )
+    return "\n\n".join(lines)
+
+
+def _losses(trained: Trained) -> str:
+    fitted = trained.fitted
+    rows: list[Sequence[object]] = [
+        ("held-out loss before", _number(fitted.first_held_out_loss)),
+        ("held-out loss after", _number(fitted.held_out_loss)),
+        ("training loss, last", _number(fitted.loss)),
+        ("updates, and the one that is kept", f"{fitted.steps}, {fitted.best_step}"),
+        ("tokens", f"{fitted.tokens:,}"),
+        ("minutes", f"{fitted.seconds / 60:.1f}"),
+        ("size of the weights", f"{trained.bytes / 1e6:.1f} MB"),
+    ]
+    text = "## How it went\n\nLosses are means per token of the completion.\n\n" + _table(("what", "value"), rows)
+    return "\n\n".join([text, *(f"Warning: {warning}." for warning in fitted.warnings)])
+
+
+def _sources(sources: Sequence[dict[str, object]]) -> str:
+    rows = [(source["source"], source["licence"], source["terms"], source.get("examples", "")) for source in sources]
+    return "## Training sources and their licences\n\n" + _table(("source", "licence", "terms", "examples"), rows)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    lines += [f"| {' | '.join(str(value).replace('|', '/') for value in row)} |" for row in rows]
+    return "\n".join(lines)

@@ -1,0 +1,193 @@
+"""The adapter: put beside the weights, computed quickly, saved, and proved before it is handed over."""
+
+from __future__ import annotations
+
+import copy
+import types
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from katsuo.errors import ModelError, TrainError
+from katsuo.train import processes
+from katsuo.train.recipes import Adapter
+
+NAME = "default"
+_PROOF = "proof"
+WEIGHTS = "adapter_model.safetensors"
+
+
+def add_adapter(model: Any, settings: Adapter) -> Any:
+    """Give the model with a fresh adapter that changes nothing yet; its own weights are frozen."""
+    modules = settings.target_modules
+    config = peft.LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.dropout,
+        target_modules=modules[0] if modules == ("all-linear",) else list(modules),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        with _quietly():
+            wrapped = peft.get_peft_model(model, config)
+    except ValueError as error:
+        raise ModelError(
+            f"the adapter finds no place in this model: {error}", hint="set adapter.target_modules to all-linear"
+        ) from error
+    return wrapped
+
+
+def open_adapter(model: Any, folder: Path) -> Any:
+    """Give the model with the adapter in `folder`, ready to be trained on."""
+    try:
+        with _quietly():
+            wrapped: Any = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f'cannot load the adapter in "{folder}": {error}', hint="give the model that the adapter was trained on"
+        ) from error
+    # Where the base lies on this machine: peft asks the hub about a name that is no folder.
+    wrapped.peft_config[NAME].base_model_name_or_path = model.name_or_path
+    return wrapped
+
+
+def quicken(model: Any) -> int:
+    """
+    Let adapted layers compute in the model's number format with few operations; give how many do.
+
+    peft multiplies in float32 where the adapter is kept in float32. Here the float32 weights are the master copy:
+    they are rounded for the product, and their gradients come back in float32.
+    """
+    count = 0
+    for module in model.modules():
+        if type(module) is not LoraLinear or type(module.base_layer) is not nn.Linear:
+            continue
+        dropout = module.lora_dropout[NAME]
+        if isinstance(dropout, nn.Identity) and not module.use_dora[NAME] and not module.lora_bias[NAME]:
+            module.forward = types.MethodType(_forward, module)  # type: ignore[method-assign]
+            count += 1
+    return count
+
+
+def _forward(self: Any, hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+    base = self.base_layer
+    if self.disable_adapters:
+        return functional.linear(hidden, base.weight, base.bias)
+    name = self.active_adapters[0]
+    down, up = self.lora_A[name].weight, self.lora_B[name].weight
+    out: torch.Tensor = _Product.apply(hidden, base.weight, base.bias, down, up, self.scaling[name])  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Product(torch.autograd.Function):
+    """`hidden @ weight.T + bias + scaling * hidden @ down.T @ up.T`, with gradients for all but weight and bias."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        down: torch.Tensor,
+        up: torch.Tensor,
+        scaling: float,
+    ) -> torch.Tensor:
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        down, up = down.to(hidden.dtype), (up * scaling).to(hidden.dtype)
+        narrow = rows @ down.t()
+        out = functional.linear(rows, weight, bias)
+        out.addmm_(narrow, up.t())
+        ctx.save_for_backward(rows, narrow, down, up, weight)
+        ctx.scaling, ctx.shape = scaling, hidden.shape
+        return out.view(*hidden.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, narrow, down, up, weight = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
+        grad_narrow = gradient @ up
+        grad_rows = None
+        if ctx.needs_input_grad[0]:
+            grad_rows = (gradient @ weight).addmm_(grad_narrow, down).view(ctx.shape)
+        grad_down = (grad_narrow.t() @ rows).float()
+        grad_up = (gradient.t() @ narrow).float() * ctx.scaling
+        return grad_rows, None, None, grad_down, grad_up, None
+
+
+def adapter_weights(model: Any) -> dict[str, torch.Tensor]:
+    """Copy the adapter's weights, under the names that they are saved by."""
+    with _quietly():
+        state = peft.get_peft_model_state_dict(model, adapter_name=NAME, save_embedding_layers=False)
+    return {name: processes.whole(weight) for name, weight in state.items()}
+
+
+def set_adapter_weights(model: Any, weights: dict[str, torch.Tensor]) -> None:
+    """Put weights back that `adapter_weights` gave."""
+    with _quietly():
+        peft.set_peft_model_state_dict(model, weights, adapter_name=NAME)
+
+
+def save_adapter(model: Any, folder: Path, *, base_name: str) -> None:
+    """Write adapter_config.json and the weights in bfloat16, and let the model hold what was written."""
+    weights = {name: weight.to(torch.bfloat16).contiguous() for name, weight in adapter_weights(model).items()}
+    set_adapter_weights(model, {name: weight.float() for name, weight in weights.items()})
+    if not processes.is_first():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    config = copy.copy(model.peft_config[NAME])
+    config.inference_mode, config.base_model_name_or_path = True, base_name
+    config.save_pretrained(str(folder))
+    partial = folder / f"{WEIGHTS}.partial"
+    save_file(weights, partial, metadata={"format": "pt"})
+    partial.chmod(0o644)
+    partial.replace(folder / WEIGHTS)
+
+
+@torch.no_grad()
+def prove_adapter(model: Any, folder: Path, tokens: torch.Tensor) -> float:
+    """
+    Compare logits of the base, of the adapter as trained and of the adapter as saved; give how far it moved them.
+
+    `tokens` are (1, length). Raise `TrainError` when the adapter changes nothing or does not load back the same.
+    """
+    model.eval()
+    trained = model(input_ids=tokens).logits.float()
+    with model.disable_adapter():
+        base = model(input_ids=tokens).logits.float()
+    with _quietly():
+        model.load_adapter(str(folder), adapter_name=_PROOF, use_safetensors=True)
+    model.set_adapter(_PROOF)
+    loaded = model(input_ids=tokens).logits.float()
+    model.set_adapter(NAME)
+    model.delete_adapter(_PROOF)
+    return compare_logits(base=base, trained=trained, loaded=loaded, folder=folder)
+
+
+def compare_logits(*, base: torch.Tensor, trained: torch.Tensor, loaded: torch.Tensor, folder: Path) -> float:
+    """Give how far training moved the logits, as a share of their size; raise `TrainError` when nothing came of it."""
+    if not torch.equal(loaded, trained):
+        raise TrainError(f'the weights in "{folder}" do not load back to the same logits', hint="train again")
+    change = float((trained - base).norm() / base.norm())
+    if not change > 0.0:
+        raise TrainError(
+            "training has not changed what the model says", hint="raise learning_rate or max_steps, and train again"
+        )
+    return change
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Hide what peft says about names that transformers is about to drop; users can do nothing about it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield

@@ -1,0 +1,130 @@
+"""What is trained on: held-out passages never, types in equal parts, licences that were left out never."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from transformers import AutoTokenizer
+
+from katsuo.errors import SourceError, UsageError
+from katsuo.train.data import Place, allow, count_types, draw, draw_what_fits, hash_of, hold_out
+from katsuo.train.encode import Encoder, Limits, Pair
+from katsuo.train.read import PairFolder, read_instructions
+from katsuo.train.recipes import LAPTOP, Data
+
+
+def places_of(**counts):
+    return sorted(
+        (
+            Place(0, row, name, name, hash_of(f"{name} {row // 2}"), hash_of(f"{name} {row} order"))
+            for name, count in counts.items()
+            for row in range(count)
+        ),
+        key=lambda place: place.order,
+    )
+
+
+def test_no_held_out_passage_is_trained_on():
+    held_out, rest = hold_out(places_of(a=200, b=100), Data(held_out=30))
+    assert len(held_out) == 30
+    assert not {place.passage for place in held_out} & {place.passage for place in rest}
+    assert len(rest) > 200
+
+
+def test_what_is_held_out_has_the_mix_of_the_training():
+    held_out, _ = hold_out(places_of(a=2000, b=100, c=10), Data(held_out=40, balance="types"))
+    assert count_types(held_out) == {"a": 15, "b": 15, "c": 2}
+
+
+def test_a_small_folder_holds_out_a_fifth_at_most_and_none_when_asked():
+    assert len(hold_out(places_of(a=20), Data(held_out=256))[0]) == 4
+    assert hold_out(places_of(a=20), Data(held_out=0)) == ([], places_of(a=20))
+
+
+def test_a_draw_under_balance_fills_scarce_types_first():
+    drawn = draw(places_of(a=500, b=60, c=10), 100, balance="types", weights={})
+    assert count_types(drawn) == {"a": 45, "b": 45, "c": 10}
+    assert len(draw(places_of(a=3, b=2), 100, balance="types", weights={})) == 5
+
+
+def test_weights_change_the_shares_and_zero_leaves_a_type_out():
+    settings = Data(balance="types", weights={"a": 3.0, "c": 0.0})
+    allowed = allow(places_of(a=500, b=500, c=500), settings, {})
+    assert count_types(draw(allowed, 100, balance="types", weights=settings.weights)) == {"a": 75, "b": 25}
+
+
+def test_weights_that_name_no_type_are_refused():
+    with pytest.raises(UsageError, match="sentimant"):
+        allow(places_of(a=9), Data(balance="types", weights={"sentimant": 2.0}), {})
+    with pytest.raises(UsageError, match="balance"):
+        allow(places_of(a=9), Data(weights={"a": 2.0}), {})
+
+
+def test_sources_are_left_out_by_their_terms():
+    terms = {"a": "non-commercial", "b": "not stated", "c": "open"}
+    kept = allow(places_of(a=5, b=5, c=5), Data(exclude_license=("nc", "unstated")), terms)
+    assert count_types(kept) == {"c": 5}
+    with pytest.raises(UsageError, match="terms of a licence"):
+        allow(places_of(a=5), Data(exclude_license=("gpl",)), terms)
+
+
+def test_pairs_are_read_from_where_they_were_drawn(pair_folder):
+    folder = PairFolder(pair_folder)
+    places = list(folder.places(0))
+    assert len(places) == 120
+    assert Counter(place.source for place in places) == {"quiz": 40, "news": 40, "tales": 40}
+    for place, pair in zip(places[::7], folder.pairs(places[::7]), strict=True):
+        assert f"{place.source} {place.row // 2}:" in pair.prompt
+        assert place.task_type in pair.prompt
+
+
+def test_the_draw_depends_on_the_seed_alone(pair_folder):
+    orders = [[place.order for place in PairFolder(pair_folder).places(seed)] for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_an_example_that_is_too_long_gives_its_turn_to_another_of_its_kind(small_model):
+    class Source:
+        def pairs(self, places):
+            for place in places:
+                yield Pair("x" * (10 if place.order % 3 else 1000), "y")
+
+    encoder = Encoder(AutoTokenizer.from_pretrained(small_model()), end_tokens={2}, limits=Limits(64))
+    recipe = LAPTOP.override({"max_steps": 5, "data.balance": "types"})
+    drawn = draw_what_fits(Source(), places_of(a=200, b=100), recipe, encoder)
+    assert count_types(drawn) == {"a": 20, "b": 20}
+    assert encoder.ledger.rejected.total() > 0
+
+
+def test_folders_without_pairs_are_refused(tmp_path):
+    with pytest.raises(SourceError, match="no Parquet") as caught:
+        PairFolder(tmp_path)
+    assert "katsuo ctga build" in caught.value.hint
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match='no column "input"'):
+        list(PairFolder(tmp_path).places(0))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"prompt": "a", "completion": "b"}',
+        '{"instruction": "a", "response": "b"}',
+        '{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"},'
+        ' {"role": "assistant", "content": "b"}]}',
+    ],
+)
+def test_general_instructions_are_read_in_the_usual_shapes(tmp_path, line):
+    (tmp_path / "general.jsonl").write_text(line + "\n\n")
+    assert list(read_instructions(tmp_path)) == [("a", "b")]
+
+
+def test_general_instructions_of_no_known_shape_are_refused(tmp_path):
+    (tmp_path / "general.jsonl").write_text('{"text": "a"}')
+    with pytest.raises(SourceError, match="row 0"):
+        list(read_instructions(tmp_path / "general.jsonl"))
+    with pytest.raises(SourceError, match="no Parquet"):
+        list(read_instructions(tmp_path / "nowhere"))

@@ -1,0 +1,141 @@
+"""Packing: several examples in one row lose and learn as each alone would."""
+
+from __future__ import annotations
+
+import numpy
+import peft
+import pytest
+import torch
+from transformers import AttentionInterface, AutoModelForCausalLM
+
+from katsuo.train.encode import Encoded
+from katsuo.train.fit import can_pack, held_out_loss, summed_loss
+from katsuo.train.pack import ATTENTION, attend, collate, split
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+KINDS = ("llama", "qwen2", "mistral", "gemma2", "gemma3_text")
+
+
+def load(folder, attention=ATTENTION):
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention)
+
+
+def some_examples():
+    random = numpy.random.default_rng(5)
+    return [
+        Encoded(random.integers(3, 260, size=length).astype(numpy.int32), prompt_length)
+        for length, prompt_length in ((23, 9), (7, 1), (40, 35))
+    ]
+
+
+def loss_alone(model, example):
+    """The library's own way: one example, its own attention, -100 where nothing is learned."""
+    ids = torch.from_numpy(example.tokens.astype(numpy.int64))[None]
+    labels = ids.clone()
+    labels[:, : example.prompt_length] = -100
+    learned = len(example.tokens) - example.prompt_length
+    return model(input_ids=ids, labels=labels).loss * learned, learned
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_of_a_packed_row_is_the_mean_of_the_single_ones(small_model, kind):
+    ours, theirs = load(small_model(kind)), load(small_model(kind), "eager")
+    examples = some_examples()
+    packed = summed_loss(ours, collate(examples), is_packed=True)
+    alone = [loss_alone(theirs, example) for example in examples]
+    assert packed.item() == pytest.approx(sum(loss.item() for loss, _ in alone), rel=1e-4)
+    mean = held_out_loss(ours, examples, is_packed=True, per_pass=2)
+    assert mean == pytest.approx(packed.item() / sum(count for _, count in alone), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gradients_of_a_packed_row_are_those_of_the_single_ones(small_model, kind):
+    ours, theirs = load(small_model(kind)), load(small_model(kind), "eager")
+    examples = some_examples()
+    summed_loss(ours, collate(examples), is_packed=True).backward()
+    for example in examples:
+        loss_alone(theirs, example)[0].backward()
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(mine.grad, other.grad, atol=2e-3 * float(other.grad.abs().max()) + 1e-6), name
+
+
+def test_an_example_does_not_see_the_one_before_it(small_model):
+    model = load(small_model("llama")).eval()
+    first, second, third = some_examples()
+    with torch.no_grad():
+        one = summed_loss(model, collate([first, third]), is_packed=True) - summed_loss(
+            model, collate([first]), is_packed=True
+        )
+        other = summed_loss(model, collate([second, third]), is_packed=True) - summed_loss(
+            model, collate([second]), is_packed=True
+        )
+    assert one.item() == pytest.approx(other.item(), abs=1e-3)
+
+
+def test_rows_that_are_not_packed_have_the_same_loss(small_model):
+    model, batch = load(small_model("gemma3_text")), collate(some_examples())
+    packed, single = (summed_loss(model, batch, is_packed=flag).item() for flag in (True, False))
+    assert packed == pytest.approx(single, rel=1e-5)
+    assert [part["labels"].numel() for part in split(batch)] == [14, 6, 5]
+
+
+def test_a_model_with_a_memory_of_its_own_is_not_packed(small_model):
+    assert can_pack(load(small_model("llama")), 264)
+    assert not can_pack(load(small_model("lfm2")), 264)
+
+
+def test_an_attention_that_looks_across_examples_is_noticed(small_model):
+    def leaky(*args, **told):
+        return attend(*args, **{**told, "cu_seq_lens_q": None})
+
+    AttentionInterface.register("leaky", leaky)
+    assert not can_pack(load(small_model("llama"), "leaky"), 264)
+
+
+def test_adapted_layers_that_were_quickened_give_the_same_loss_and_gradients(small_model):
+    from katsuo.train.weights.lora import quicken
+
+    def adapted():
+        torch.manual_seed(1)
+        config = peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+        model = peft.get_peft_model(load(small_model("qwen2")), config)
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.1)
+        return model
+
+    plain, quick = adapted(), adapted()
+    assert quicken(quick) == 14
+    losses = [summed_loss(model, collate(some_examples()), is_packed=True) for model in (plain, quick)]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
+    for loss in losses:
+        loss.backward()
+    for (name, mine), other in zip(quick.named_parameters(), plain.parameters(), strict=True):
+        if other.requires_grad:
+            assert torch.allclose(mine.grad, other.grad, rtol=1e-3, atol=1e-4), name
+    with plain.disable_adapter(), quick.disable_adapter():
+        losses = [summed_loss(model, collate(some_examples()), is_packed=True).item() for model in (plain, quick)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3_text"])
+def test_norms_that_were_quickened_give_the_same_loss_and_gradients(small_model, kind):
+    from katsuo.train.norm import quicken_norms
+
+    models = []
+    for is_quick in (False, True):
+        model = load(small_model(kind)).requires_grad_(False)
+        model.get_input_embeddings().weight.requires_grad_(True)
+        # Gemma's norms add one to their weights and are left alone.
+        assert not is_quick or quicken_norms(model) == (0 if kind == "gemma3_text" else 5)
+        loss = summed_loss(model, collate(some_examples()), is_packed=True)
+        loss.backward()
+        models.append((loss.item(), model.get_input_embeddings().weight.grad))
+    assert models[0][0] == pytest.approx(models[1][0], rel=1e-5)
+    assert torch.allclose(models[0][1], models[1][1], rtol=1e-3, atol=1e-4)
+
+
+def test_norms_that_are_trained_are_left_alone(small_model):
+    from katsuo.train.norm import quicken_norms
+
+    assert quicken_norms(load(small_model("llama"))) == 0
