@@ -24,7 +24,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@set -e; \
-	wanted="-c constraints.txt -e .[hf,hub,dev]"; \
+	wanted="-c constraints.txt -e .[hf,hub,train,dev]"; \
 	links=$${UV_FIND_LINKS:-$$($(BIN)/python -m pip config list 2>/dev/null | sed -n "s/.*find-links='\(.*\)'.*/\1/p" | head -n 1)}; \
 	uv=$$(command -v uv || true); \
 	if [ -z "$$uv" ]; then $(BIN)/python -m pip install --quiet --disable-pip-version-check uv && uv=$(BIN)/uv || uv=; fi; \

@@ -14,7 +14,7 @@ from typing import Any
 
 from katsuo.errors import RunChangedError
 from katsuo.pipeline.answer import Outcome, without_duplicates
-from katsuo.pipeline.judge import compared
+from katsuo.pipeline.judge import is_duplicate
 from katsuo.pipeline.similar import NearDuplicates
 from katsuo.runners.local import run_local
 from katsuo.sources import fingerprint, iter_documents
@@ -90,7 +90,7 @@ def answer_passages(run: Run, workshop: Workshop, on_progress: OnProgress) -> No
     tasks = answerer.by_name
     seen = NearDuplicates(workshop.recipe.checks.duplicate_similarity)
     for example in run.examples():
-        seen.is_duplicate(*compared(example, tasks[example.task_type]))
+        is_duplicate(example, tasks[example.task_type], seen)
     progress = _Tally(run, on_progress)
     started = time.monotonic()
 

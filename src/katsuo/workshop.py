@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from katsuo.config import Recipe, recipe_from
 from katsuo.engines import EngineSettings, open_engine
 from katsuo.engines.base import CanGenerate
-from katsuo.errors import SourceError, UsageError
+from katsuo.errors import RecipeError, SourceError, UsageError
 from katsuo.pipeline.answer import Answerer
 from katsuo.pipeline.clean import HeldOut, PassageFilter
 from katsuo.pipeline.prepare import Preparation, passage_size, token_counter
 from katsuo.records import Document
 from katsuo.sources import iter_documents
 from katsuo.tasks import TaskType, load_task
-from katsuo.tasks.codec import Codec, find_codec
+from katsuo.tasks.codec import CODECS, Codec, find_codec
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,17 @@ def open_workshop(recipe: Recipe) -> Workshop:
     tasks = tuple(dict.fromkeys(load_task(name) for name in recipe.tasks))
     settings = EngineSettings(recipe.model, recipe.adapter, recipe.engine_options)
     engine = open_engine(recipe.engine, settings)
-    return Workshop(recipe, engine, tasks, find_codec(engine.info.codec if recipe.codec == "auto" else recipe.codec))
+    return Workshop(recipe, engine, tasks, _choose_codec(recipe, engine))
+
+
+def _choose_codec(recipe: Recipe, engine: CanGenerate) -> Codec:
+    asked = engine.info.codec if recipe.codec == "auto" else recipe.codec
+    if asked not in CODECS and recipe.codec == "auto":
+        raise RecipeError(
+            f'nothing says which codec the model "{engine.info.model}" was trained with',
+            hint="set `codec: bonito-v1` for a task generator, or `codec: instruct` for a chat model",
+        )
+    return find_codec(asked)
 
 
 def _held_out_texts(recipe: Recipe) -> Iterator[str]:

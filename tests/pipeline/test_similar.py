@@ -42,3 +42,12 @@ def test_scopes_keep_to_themselves() -> None:
 def test_texts_without_words_are_alike(similarity: float) -> None:
     seen = NearDuplicates(similarity)
     assert [seen.is_duplicate(text) for text in ("", "?!", "one")] == [False, True, False]
+
+
+def test_nearby_texts_are_compared_within_their_run_of_one_scope() -> None:
+    seen, words = NearDuplicates(0.8), a_text(1, 60)
+    changed = " ".join([*words[:30], "changed", *words[31:]])
+    assert not seen.is_repeated_nearby(" ".join(words), "a")
+    assert seen.is_repeated_nearby(changed, "a")
+    assert not seen.is_repeated_nearby(" ".join(a_text(2, 60)), "a")
+    assert not seen.is_repeated_nearby(" ".join(words), "b")

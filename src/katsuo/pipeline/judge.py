@@ -78,25 +78,26 @@ def reject(prompt: Prompt, reason: Reason, *, detail: str = "", text: str = "") 
     )
 
 
-def compared(example: Example, task: TaskType) -> tuple[str, str]:
+def is_duplicate(example: Example, task: TaskType, seen: NearDuplicates) -> bool:
     """
-    Give what near-duplicates are told by, and the scope in which they compete: the pair without its passage.
+    Say whether much the same was kept before, and remember the example if not. The passage itself is not compared.
 
     Where the answer is a label, an option or a span, the instruction counts alone: the same question with another
-    answer is no new example, and one of the two is wrong.
-    A pair that refers to the passage competes with those of its type about the same passage alone: the same question
-    about another passage is another task. One that does not competes with all of its type.
+    answer is no new example, and one of the two is wrong. A pair that refers to the passage competes with those of its
+    type about the same passage alone: the same question about another passage is another task. One that does not
+    competes with all of its type.
     """
     instruction = example.instruction.replace(example.context, PLACEHOLDER)
     whole = f"{instruction} {example.response.replace(example.context, PLACEHOLDER)}"
     written = whole if task.has_free_answer else instruction
-    return written, f"{example.task_type}\0{example.passage_id if PLACEHOLDER in whole else ''}"
+    if PLACEHOLDER in whole:
+        return seen.is_repeated_nearby(written, f"{example.passage_id}\0{example.task_type}")
+    return seen.is_duplicate(written, example.task_type)
 
 
 def drop_duplicate(example: Example, task: TaskType, seen: NearDuplicates) -> Example | Reject:
     """Give the example, or its reject if much the same was kept before."""
-    written, scope = compared(example, task)
-    if not seen.is_duplicate(written, scope):
+    if not is_duplicate(example, task, seen):
         return example
     return Reject(
         kind="prompt",
@@ -108,5 +109,5 @@ def drop_duplicate(example: Example, task: TaskType, seen: NearDuplicates) -> Ex
         char_start=example.char_start,
         char_end=example.char_end,
         detail=example.response,
-        text=written,
+        text=example.instruction.replace(example.context, PLACEHOLDER),
     )

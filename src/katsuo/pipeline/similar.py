@@ -38,13 +38,15 @@ class NearDuplicates:
         self._connection.execute("CREATE TABLE band (key INTEGER, item INTEGER, PRIMARY KEY (key, item)) WITHOUT ROWID")
         self._connection.execute("CREATE TABLE item (item INTEGER PRIMARY KEY, signature BLOB)")
         self._count = 0
+        self._scope: str | None = None
+        self._nearby: list[frozenset[str]] = []
 
     def is_duplicate(self, text: str, scope: str = "") -> bool:
         """Say whether a near-duplicate of `text` came before within `scope`; remember `text` if not."""
         words = _WORDS.findall(text.casefold())
         if self.similarity >= 1.0:
             return self._is_known((hash((scope, *words)),), b"")
-        shingles = [" ".join(words[i : i + SHINGLE_WORDS]) for i in range(max(1, len(words) - SHINGLE_WORDS + 1))]
+        shingles = _shingles(words)
         minhash = RMinHash(num_perm=NUM_PERM, seed=1)
         minhash.update(shingles)
         digest = minhash.digest()
@@ -52,6 +54,21 @@ class NearDuplicates:
             hash((scope, band, *digest[band * ROWS_PER_BAND : (band + 1) * ROWS_PER_BAND])) for band in range(BANDS)
         ]
         return self._is_known(keys, _SIGNATURE.pack(*digest))
+
+    def is_repeated_nearby(self, text: str, scope: str) -> bool:
+        """
+        Say the same of texts whose scope comes in one run and never again; only the current scope is remembered.
+
+        Few texts share such a scope, so they are compared outright: the Jaccard index is exact here.
+        """
+        shingles = frozenset(_shingles(_WORDS.findall(text.casefold())))
+        if scope != self._scope:
+            self._scope, self._nearby = scope, []
+        for known in self._nearby:
+            if len(known & shingles) >= self.similarity * len(known | shingles):
+                return True
+        self._nearby.append(shingles)
+        return False
 
     def close(self) -> None:
         """Drop the index."""
@@ -71,3 +88,7 @@ class NearDuplicates:
         (known,) = self._connection.execute("SELECT signature FROM item WHERE item = ?", (item,)).fetchone()
         equal = sum(a == b for a, b in zip(_SIGNATURE.unpack(known), _SIGNATURE.unpack(signature), strict=True))
         return bool(equal / NUM_PERM >= self.similarity)
+
+
+def _shingles(words: Sequence[str]) -> list[str]:
+    return [" ".join(words[i : i + SHINGLE_WORDS]) for i in range(max(1, len(words) - SHINGLE_WORDS + 1))]
