@@ -46,6 +46,11 @@ SOURCES = (
     ("news", "topic classification", "research only", "non-commercial"),
     ("tales", "extractive question answering", "none stated", "not stated"),
 )
+ANSWERS = {
+    "yes-no question answering": ("Yes", "No"),
+    "topic classification": ("Cats", "Cats and mats"),
+    "extractive question answering": ("cat", "the cat"),
+}
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +114,7 @@ def write_pairs(folder: Path, count: int) -> Path:
             rows.append(
                 {
                     "input": render_bonito(task_type, context),
-                    "output": join_pair("{{context}}\nWho sat?", f"cat {number % 2}"),
+                    "output": join_pair("{{context}}\nWho sat?", ANSWERS[task_type][number % 2]),
                     "task_type": task_type,
                     "dataset": source,
                     "config": "",

@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
+from conftest import write_pairs
 from katsuo.errors import SourceError, UsageError
+from katsuo.tasks.codec import join_pair
 from katsuo.train.data import Place, allow, count_types, draw, draw_what_fits, hash_of, hold_out
 from katsuo.train.encode import Encoder, Limits, Pair
 from katsuo.train.read import PairFolder, read_instructions
@@ -79,6 +81,22 @@ def test_pairs_are_read_from_where_they_were_drawn(pair_folder):
     for place, pair in zip(places[::7], folder.pairs(places[::7]), strict=True):
         assert f"{place.source} {place.row // 2}:" in pair.prompt
         assert place.task_type in pair.prompt
+
+
+def test_pairs_that_their_own_checks_refuse_are_left_out_and_counted(tmp_path, small_model):
+    folder = write_pairs(tmp_path, 4)
+    path = folder / "data" / "tales.parquet"
+    rows = pq.read_table(path).to_pylist()
+    rows[0]["output"] = join_pair("{{context}}\nWho sat?", "a dog")
+    rows[1]["output"] = "{{context}}\nWho sat?"
+    rows[2]["input"] = rows[2]["input"].replace("extractive question answering", "a type of my own")
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    encoder = Encoder(AutoTokenizer.from_pretrained(small_model()), end_tokens={2}, limits=Limits(512))
+    for is_checked, count in ((True, 10), (False, 12)):
+        pairs = PairFolder(folder, is_checked=is_checked)
+        encoded = list(encoder.encode(pairs.pairs(list(pairs.places(0)))))
+        assert len([example for example in encoded if example]) == count
+    assert encoder.ledger.rejected == {"span not in passage": 1, "parse failure": 1}
 
 
 def test_the_draw_depends_on_the_seed_alone(pair_folder):

@@ -88,7 +88,7 @@ def test_a_trained_model_writes_what_it_learned_and_stops(pair_folder, small_mod
     prompt = Prompt("p", Passage("p", "", "file", 0, 0), "topic", 0, 0, text=text)
     (completion,) = engine.generate([prompt], Sampling(temperature=0, max_new_tokens=64))
     assert completion.finish == "stop"
-    assert completion.text.startswith("{{context}}\nWho sat?\n<|pipe|>\ncat ")
+    assert completion.text.startswith("{{context}}\nWho sat?\n<|pipe|>\nCat")
 
 
 def test_a_resumed_training_gives_the_same_weights(pair_folder, small_model, tmp_path):

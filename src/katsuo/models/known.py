@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 EMBEDDED = "smollm2-135m-instruct"
+GENERATOR = "katsuo-135m"
+"""The task generator that comes with the package: an adapter beside the embedded model's weights."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,18 @@ class PackagedModel:
 
 @dataclass(frozen=True)
 class KnownModel:
-    """One model: its place on the hub, its codec and its licence."""
+    """
+    One model: its place on the hub, its codec and its licence.
+
+    An adapter that comes with the package has no place on the hub; `base` is the known model that it stands beside.
+    """
 
     name: str
     hub: str
     codec: str
     licence: str
     packaged: PackagedModel | None = None
+    base: str | None = None
 
 
 KNOWN: dict[str, KnownModel] = {
@@ -47,6 +54,13 @@ KNOWN: dict[str, KnownModel] = {
                 member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             ),
         ),
+        KnownModel(
+            GENERATOR,
+            hub="",
+            codec="bonito-v1",
+            licence="research use",
+            base=EMBEDDED,
+        ),
         KnownModel("bonito-v1", hub="BatsResearch/bonito-v1", codec="bonito-v1", licence="Apache-2.0"),
         KnownModel(
             "llama-3.1-8b-bonito-v1",
@@ -61,4 +75,5 @@ KNOWN: dict[str, KnownModel] = {
 def find_known(name: str) -> KnownModel | None:
     """Give the known model of that short or hub name, None for any other."""
     folded = name.casefold()
-    return next((model for model in KNOWN.values() if folded in (model.name, model.hub.casefold())), None)
+    names = ((model, {model.name, model.hub.casefold()} - {""}) for model in KNOWN.values())
+    return next((model for model, own in names if folded in own), None)

@@ -14,8 +14,12 @@ from katsuo.models.known import find_known
 
 MANIFEST = "katsuo.json"
 """What katsuo writes beside weights: codec, base model, revision."""
+ADAPTER_CONFIG = "adapter_config.json"
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 """What is fetched of a model on the hub: never a pickle, never code."""
+
+
+_BUNDLED = Path(__file__).parent / "bundled"
 
 
 def kept_at(name: str) -> Path:
@@ -32,12 +36,54 @@ def locate(name: str) -> Path:
     if (folder := Path(name).expanduser()).is_dir():
         return folder
     known = find_known(name)
+    if known and known.base:
+        return _BUNDLED / known.name
     if known and (kept_at(known.name) / "config.json").is_file():
         return kept_at(known.name)
     hub_name = known.hub if known else name
     if hub_name.count("/") == 1 and (found := _in_hub_cache(hub_name)):
         return found
     raise ModelError(f'the model "{name}" is not on this machine', hint=f"run `katsuo pull {name}`, or give a folder")
+
+
+def locate_parts(name: str, adapter: str | None = None) -> tuple[Path, Path | None]:
+    """
+    Give the folder of a model's weights and that of the adapter beside them.
+
+    The name of an adapter alone brings the base that its manifest names. Raise `ModelError` when either is not here.
+    """
+    folder = locate(name)
+    if adapter:
+        return folder, locate(adapter)
+    if not is_adapter(folder):
+        return folder, None
+    base = _base_of(folder)
+    try:
+        return locate(base), folder
+    except ModelError as error:
+        raise ModelError(
+            f'the base of "{name}", "{base}", is not on this machine',
+            hint=f"run `katsuo pull {base}`, or give its folder as --model and this one as --adapter",
+        ) from error
+
+
+def is_adapter(folder: Path) -> bool:
+    """Say whether a folder holds an adapter and no model of its own."""
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
+
+
+def _base_of(folder: Path) -> str:
+    named = read_manifest(folder).get("base_model")
+    if not named:
+        try:
+            named = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f'cannot read "{folder / ADAPTER_CONFIG}": {error}', hint="train the adapter again"
+            ) from error
+    if not named:
+        raise ModelError(f'the adapter in "{folder}" does not name its base', hint="give the base as --model")
+    return str(named)
 
 
 def _in_hub_cache(hub_name: str) -> Path | None:
@@ -74,12 +120,7 @@ def codec_of(name: str, adapter: str | None = None) -> str:
             return str(manifest["codec"])
     if known := find_known(name):
         return known.codec
-    folder = locate(name)
-    tokenizer = folder / "tokenizer_config.json"
-    has_template = (folder / "chat_template.jinja").exists() or (
-        tokenizer.is_file() and "chat_template" in tokenizer.read_text(encoding="utf-8")
-    )
-    if has_template:
+    if has_chat_template(locate(name)):
         return "instruct"
     raise ModelError(
         f'nothing says which codec the model "{name}" was trained with',
@@ -87,10 +128,40 @@ def codec_of(name: str, adapter: str | None = None) -> str:
     )
 
 
+def has_chat_template(folder: Path) -> bool:
+    """Say whether the model in `folder` brings a chat template."""
+    tokenizer = folder / "tokenizer_config.json"
+    return (folder / "chat_template.jinja").exists() or (
+        tokenizer.is_file() and "chat_template" in tokenizer.read_text(encoding="utf-8")
+    )
+
+
 def public_name(name: str) -> str:
     """Give the name that rows may carry: a folder's own name without its path, any other name as it is."""
     folder = Path(name).expanduser()
     return folder.resolve().name if folder.is_dir() else name
+
+
+def state_of(name: str) -> str:
+    """
+    Give a word that changes when the files of a model or an adapter change; empty for one that is not here.
+
+    The hub's commit, else a hash of file sizes and times of change: two trainings into one folder differ in nothing
+    else that can be seen without reading all the weights.
+    """
+    place = Path(name).expanduser()
+    if not place.exists():
+        try:
+            place = locate(name)
+        except (ModelError, MissingPackageError):
+            return ""  # a server's model, or one that the engine knows by name alone
+    if place.parent.name == "snapshots":
+        return place.name
+    digest = blake2b(digest_size=8)
+    for path in sorted(place.glob("*")) if place.is_dir() else [place]:
+        if path.is_file():
+            digest.update(f"{path.name}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}\0".encode())
+    return digest.hexdigest()
 
 
 def revision_of(folder: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from katsuo.archives import fetch_archive
 from katsuo.errors import MissingPackageError, ModelError
-from katsuo.models.known import EMBEDDED, KnownModel, PackagedModel, find_known
+from katsuo.models.known import EMBEDDED, KNOWN, KnownModel, PackagedModel, find_known
 from katsuo.models.locate import MANIFEST, WANTED, kept_at
 
 
@@ -30,6 +30,8 @@ def pull(
     cannot be reached. Raise `ModelError` when neither has it.
     """
     known = find_known(name)
+    if known and known.base:
+        known = KNOWN[known.base]
     if known and (kept_at(known.name) / "config.json").is_file():
         return kept_at(known.name)
     hub_name = known.hub if known else name

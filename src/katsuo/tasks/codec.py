@@ -47,6 +47,14 @@ def render_bonito(task_type_name: str, passage: str) -> str:
     return f"<|tasktype|>\n{task_type_name}\n<|context|>\n{passage.strip()}\n<|task|>\n"
 
 
+def read_bonito(prompt: str) -> tuple[str, str]:
+    """Give the task type's name and the passage of a `bonito-v1` prompt; two empty texts for another prompt."""
+    head, _, rest = prompt.partition("\n<|context|>\n")
+    name = head.removeprefix("<|tasktype|>\n")
+    passage, marker, _ = rest.rpartition("\n<|task|>\n")
+    return (name, passage) if marker and name != head else ("", "")
+
+
 class Codec(Protocol):
     """
     Render one question about a passage, as raw text or as chat messages; the other of the two is empty.

@@ -11,15 +11,15 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
+from katsuo.engines.hf.prompts import closing_tokens, encode_plain, end_token, opening_tokens
 from katsuo.engines.hf.prompts import encode as encode_prompt
-from katsuo.errors import ModelError
 from katsuo.records import Message, Passage, Prompt, Reason
+from katsuo.tasks.style import asker
 from katsuo.train.recipes import TrainRecipe
 
 Tokens = NDArray[numpy.int32]
 _NOWHERE = Passage("", "", "", 0, 0)
 _ENCODED_TOGETHER = 256
-_STAND_IN = "\ue000katsuo\ue001"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class Pair:
 
     prompt: str | tuple[Message, ...]
     completion: str
+    fault: Reason | None = None
+    """Why it must not be learned; it is rejected and counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +73,14 @@ class Encoder:
         self._limits = limits
         self.ledger = Ledger()
         self._chat_tail: list[int] = []
-        own = tokenizer.eos_token_id
-        if own is None and not self._end_tokens:
-            raise ModelError("the tokenizer names no end token", hint="set eos_token in its tokenizer_config.json")
-        self.end_token = int(own if own is not None else min(self._end_tokens))
+        self.end_token = end_token(tokenizer, end_tokens=self._end_tokens)
 
     def encode(self, pairs: Iterable[Pair]) -> Iterator[Encoded | None]:
         """Give each pair in order, None for one that does not fit; `ledger` counts both."""
         source = iter(pairs)
         while batch := list(islice(source, _ENCODED_TOGETHER)):
             prompts = self._prompts(batch)
-            completions = self._plain([pair.completion for pair in batch])
+            completions = encode_plain(self._tokenizer, [pair.completion for pair in batch])
             for pair, prompt, completion in zip(batch, prompts, completions, strict=True):
                 yield self._join(pair, prompt, completion)
 
@@ -89,8 +88,8 @@ class Encoder:
         """Split raw texts into windows of at most `limits.tokens`; every token but a text's first is learned once."""
         size = self._limits.tokens
         for text in texts:
-            (tokens,) = self._plain([text])
-            tokens = [*self._opening(), *tokens, self.end_token]
+            (tokens,) = encode_plain(self._tokenizer, [text])
+            tokens = [*opening_tokens(self._tokenizer, end_tokens=self._end_tokens), *tokens, self.end_token]
             for start in range(0, len(tokens) - 1, size - 1):
                 # Each window begins with the last token of the one before it.
                 window = numpy.array(tokens[start : start + size], dtype=numpy.int32)
@@ -108,18 +107,9 @@ class Encoder:
             for pair in batch
         ]
 
-    def _plain(self, texts: list[str]) -> list[list[int]]:
-        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
-        return ids
-
-    def _opening(self) -> list[int]:
-        """Give what the tokenizer puts before a text, such as a beginning-of-sequence token."""
-        ids = list(self._tokenizer("").input_ids)
-        return ids[:-1] if ids and ids[-1] in self._end_tokens else ids
-
     def _join(self, pair: Pair, prompt: list[int], completion: list[int]) -> Encoded | None:
-        if not completion or not prompt:
-            self.ledger.rejected[str(Reason.EMPTY_PART)] += 1
+        if fault := Reason.EMPTY_PART if not completion or not prompt else pair.fault:
+            self.ledger.rejected[str(fault)] += 1
             return None
         tail = [self.end_token] if isinstance(pair.prompt, str) else self._tail_of_chat()
         limits, learned = self._limits, len(completion) + len(tail)
@@ -141,13 +131,8 @@ class Encoder:
         self.ledger.learned_tokens += len(tokens) - prompt_length
 
     def _tail_of_chat(self) -> list[int]:
-        """Give what the chat template writes after an answer, up to the token that ends it."""
         if not self._chat_tail:
-            chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _STAND_IN}]
-            rendered = self._tokenizer.apply_chat_template(chat, tokenize=False)
-            after = list(self._tokenizer(rendered.partition(_STAND_IN)[2], add_special_tokens=False).input_ids)
-            end = next((place for place, token in enumerate(after) if token in self._end_tokens), None)
-            self._chat_tail = [self.end_token] if end is None else after[: end + 1]
+            self._chat_tail = closing_tokens(self._tokenizer, end_tokens=self._end_tokens)
         return self._chat_tail
 
 
@@ -162,9 +147,7 @@ Styler = Callable[[str, str], Pair]
 
 def styler(style: str, template: str | None = None) -> Styler:
     """Give the function that writes an instruction and its response as a pair of that style."""
-    if style == "chat":
-        return lambda instruction, response: Pair((Message("user", instruction.strip()),), response.strip())
+    ask = asker(style, template)
     if style == "template":
-        assert template is not None
-        return lambda instruction, response: Pair(template.replace("{instruction}", instruction), response)
-    return lambda instruction, response: Pair(f"<|input|>\n{instruction.strip()}\n<|output|>\n", response.strip())
+        return lambda instruction, response: Pair(ask(instruction), response)
+    return lambda instruction, response: Pair(ask(instruction), response.strip())

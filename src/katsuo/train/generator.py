@@ -27,7 +27,7 @@ def train_generator(
 
     The same call goes on with a training that was stopped, and gives what is there when it was finished.
     """
-    folder = PairFolder(pairs)
+    folder = PairFolder(pairs, is_checked=recipe.data.checked)
     adapter = locate_adapter(start) if start else None
     data: dict[str, Any] = {"card": folder.card_hash()}
     identity = identity_of("train-generator", model, recipe, data, adapter)

@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from katsuo.engines.hf.load import choose_device
 from katsuo.errors import MissingPackageError, ModelError
-from katsuo.models import KNOWN, locate, revision_of
+from katsuo.models import KNOWN, is_adapter, locate, revision_of
 from katsuo.train.pack import ATTENTION
 from katsuo.train.recipes import TrainRecipe
 
@@ -37,6 +37,10 @@ def load_base(name: str, recipe: TrainRecipe) -> Base:
     """Load a known model, a hub model or a folder; raise `ModelError` when it cannot be trained."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     folder = locate(name)
+    if is_adapter(folder):
+        raise ModelError(
+            f'"{name}" is an adapter', hint=f"give its base as --model, and --from {name} to go on with it"
+        )
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f'the model in "{folder}" has no .safetensors file', hint="give a model with safetensors")
     told: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import pairwise
@@ -15,7 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from katsuo.errors import SourceError
+from katsuo.records import Reason
 from katsuo.store import Run
+from katsuo.tasks import TaskType, known_tasks
+from katsuo.tasks.checks import first_failure
+from katsuo.tasks.codec import parse_pair, read_bonito
+from katsuo.tasks.task_type import Draft
 from katsuo.train.data import Place, hash_of
 from katsuo.train.encode import Pair, Styler
 
@@ -26,9 +31,14 @@ _RESPONSE_COLUMNS = ("completion", "response", "output")
 
 @dataclass
 class PairFolder:
-    """A folder of Parquet files with the columns `input` and `output`, such as `katsuo ctga build` writes."""
+    """
+    A folder of Parquet files with the columns `input` and `output`, such as `katsuo ctga build` writes.
+
+    With `is_checked` a pair that its task type's own checks refuse is marked as faulty; other types are not judged.
+    """
 
     folder: Path
+    is_checked: bool = False
     files: list[Path] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,13 +86,26 @@ class PairFolder:
         wanted: dict[int, set[int]] = defaultdict(set)
         for place in places:
             wanted[place.shard].add(place.row)
+        tasks = known_tasks()
         found: dict[tuple[int, int], Pair] = {}
         for shard, rows in wanted.items():
             for row, values in _rows(self.files[shard], ("input", "output"), ()):
                 if row in rows:
-                    found[shard, row] = Pair(values["input"], values["output"])
+                    fault = _fault(tasks, values["input"], values["output"]) if self.is_checked else None
+                    found[shard, row] = Pair(values["input"], values["output"], fault)
         for place in places:
             yield found[place.shard, place.row]
+
+
+def _fault(tasks: Mapping[str, TaskType], prompt: str, completion: str) -> Reason | None:
+    """Judge a pair as `katsuo generate` judges what a model wrote."""
+    name, passage = read_bonito(prompt)
+    if name not in tasks:
+        return None
+    pair = parse_pair(completion)
+    if isinstance(pair, Reason):
+        return pair
+    return first_failure(Draft(tasks[name], passage, pair.instruction, pair.response))
 
 
 @dataclass
@@ -94,7 +117,7 @@ class RunExamples:
 
     def places(self, seed: int) -> Iterator[Place]:
         """Give the place of every example."""
-        for shard in self.run.done_shards():
+        for shard in self.run.answered_shards():
             for row, example in enumerate(self.run.read_examples(shard)):
                 order = hash_of(f"{seed} {example.id}")
                 yield Place(shard, row, example.task_type, "", hash_of(example.context), order)

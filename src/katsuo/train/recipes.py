@@ -37,6 +37,8 @@ class Data(Settings):
     """`types` takes as many of each task type as there are, none more than its share."""
     weights: dict[str, float] = Field(default_factory=dict)
     """Weight of a task type's share under `balance: types`; 1 where it is not named, 0 leaves a type out."""
+    checked: bool = True
+    """Leave out a generator's training pairs that its task type's own checks refuse; they are counted."""
     exclude_license: tuple[str, ...] = ()
     """Leave out sources by their terms: `nc` (non-commercial), `unstated`."""
     held_out: int = Field(default=256, ge=0)
@@ -133,7 +135,7 @@ class TrainRecipe(Settings):
 LAPTOP = TrainRecipe()
 PAPER = TrainRecipe(
     adapter=Adapter(rank=64, alpha=16.0),
-    data=Data(max_tokens=4096, max_prompt_tokens=2048, max_completion_tokens=2048),
+    data=Data(checked=False, max_tokens=4096, max_prompt_tokens=2048, max_completion_tokens=2048),
     quantization="nf4",
     learning_rate=1e-4,
     optimizer="paged_adamw",

@@ -12,6 +12,7 @@ from typing import Any
 from katsuo.errors import UsageError
 from katsuo.models.locate import read_manifest
 from katsuo.store import Run
+from katsuo.tasks.style import choose_style
 from katsuo.train.data import allow, count_types, draw_what_fits, hash_of, hold_out
 from katsuo.train.encode import Encoded, Encoder, Styler, limits_of, styler
 from katsuo.train.job import Job, Trained, identity_of, locate_adapter, open_output, run_job
@@ -83,9 +84,7 @@ def as_many_steps_as(recipe: TrainRecipe, trained: Path) -> TrainRecipe:
 def style_of(base: Base, recipe: TrainRecipe) -> tuple[Styler, str]:
     """Give how the target is asked: by its chat template if it has one, else as the paper asks base models."""
     has_template = bool(getattr(base.tokenizer, "chat_template", None))
-    name = recipe.style if recipe.style != "auto" else "chat" if has_template else "input-output"
-    if name == "chat" and not has_template:
-        raise UsageError(f'the model "{base.name}" has no chat template', hint="set style to input-output")
+    name = choose_style(recipe.style, model=base.name, has_chat_template=has_template)
     return styler(name, recipe.prompt_template), name
 
 

@@ -45,19 +45,9 @@ def make_recipe(name: str, change: list[str] | None, *, max_steps: int | None = 
     return named_recipe(name, max_steps=max_steps).override(changes)
 
 
-_TURNS = "10000"
-"""
-How often a thread that waits looks again before it sleeps; read by OpenMP when torch is imported.
-
-Its own default keeps waiting threads busy: beside one other busy process two threads on two cores then train at a
-sixth of the speed of this, which costs nothing where the cores are free.
-"""
-
-
 @contextmanager
 def extra_needed() -> Iterator[None]:
-    """Say what to install when a package of the extra `train` is missing, and let idle threads give way soon."""
-    os.environ.setdefault("GOMP_SPINCOUNT", _TURNS)
+    """Say what to install when a package of the extra `train` is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from katsuo.engines.base import EngineSettings
 from katsuo.errors import ModelError
-from katsuo.models import locate
+from katsuo.models import locate, locate_parts
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 FAR_LENGTH = 10**6
@@ -29,7 +29,7 @@ FAR_LENGTH = 10**6
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to decode."""
+    """A model ready to decode; `folder` is that of the name it was asked for by, an adapter's own for an adapter."""
 
     model: PreTrainedModel
     tokenizer: Any
@@ -41,7 +41,7 @@ class LoadedModel:
 def load_model(settings: EngineSettings) -> LoadedModel:
     """Load what `settings` names; raise `ModelError` when it is not here, not whole or not safe to load."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    folder = locate(settings.model)
+    folder, adapter = locate_parts(settings.model, settings.adapter)
     options = settings.options
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
@@ -56,10 +56,12 @@ def load_model(settings: EngineSettings) -> LoadedModel:
             f'cannot load the model in "{folder}": {error}',
             hint="pull the model again; for one that brings its own code, set engine_options.trust_remote_code",
         ) from error
-    if settings.adapter:
-        model = merge_adapter(model, locate(settings.adapter))
+    if adapter:
+        model = merge_adapter(model, adapter)
     model = model.to(choose_device(options.device)).eval()
-    return LoadedModel(model, tokenizer, folder, _end_tokens(model, tokenizer), _context_tokens(model, tokenizer))
+    return LoadedModel(
+        model, tokenizer, locate(settings.model), _end_tokens(model, tokenizer), _context_tokens(model, tokenizer)
+    )
 
 
 def choose_device(wanted: str) -> torch.device:
