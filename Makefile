@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := demo/run
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint type test test-all docs demo bench check clean
+.PHONY: help setup fmt lint type test test-all docs demo verdict bench check clean
 
 help:
 	@echo "make setup     install katsuo and its tools into $(VENV) and pull the embedded model"
 	@echo "make demo      the main job on documents that are already on this machine"
+	@echo "make verdict   from the demo's documents and a few questions about them to a scored, reported adapter"
 	@echo "make test      the quick suite        make test-all   with the slow tests"
 	@echo "make check     lint, type, test       make fmt        format the code"
 	@echo "make docs      docs/cli.md and tables make bench      every benchmark, quick form"
@@ -37,7 +38,7 @@ $(READY): pyproject.toml constraints.txt
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check $$wanted; \
 	fi
 	$(BIN)/katsuo pull
-	$(BIN)/python -c "from katsuo.ctga.templates import open_library; open_library()" >/dev/null
+	$(BIN)/python -c "from katsuo.templates.library import open_library; open_library()" >/dev/null
 	touch $(READY)
 
 fmt: setup
@@ -68,6 +69,11 @@ demo: setup
 	$(BIN)/katsuo generate -c examples/demo.yaml -o $(RUN) --allow-partial
 	$(BIN)/katsuo show $(RUN) --count 2
 	@echo "the run folder is $(RUN); its examples: $(RUN)/examples/*.parquet"
+
+# Does adapting to the demo's documents help on questions about documents that the generator has not seen?
+verdict: setup
+	$(BIN)/python examples/demo_documents.py demo/documents
+	$(BIN)/katsuo run examples/quick.yaml -o demo/verdict
 
 bench: setup
 	$(BIN)/python benchmarks/ctga.py --quick

@@ -29,11 +29,12 @@ import pyarrow.parquet as pq
 from jinja2 import BaseLoader, Environment
 
 from katsuo.ctga.build import build
-from katsuo.ctga.catalog import Source, Template, load_catalog
+from katsuo.ctga.catalog import Source, load_catalog
 from katsuo.ctga.rows import open_rows
-from katsuo.ctga.sandbox.environment import most_frequent
 from katsuo.ctga.settings import BuildSettings
-from katsuo.ctga.templates import context_pattern, find_templates, open_library
+from katsuo.ctga.templates import context_pattern, find_templates
+from katsuo.templates.library import Template, open_library
+from katsuo.templates.sandbox.environment import most_frequent
 
 _HIDDEN = "b0c1" * 8
 _PUBLISHED_PAIRS = 1_650_000

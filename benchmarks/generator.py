@@ -38,6 +38,7 @@ FORM = (
 )
 """What makes a pair well formed, as far as its type asks for it; whether it speaks of the passage is counted apart."""
 LONGEST = 1600
+_SHOWN = 20
 POSITIVE = {"yes", "true", "correct", "always", "guaranteed", "entailment", "definitely"}
 NEGATIVE = {"no", "false", "incorrect", "never", "impossible", "contradiction"}
 
@@ -52,6 +53,7 @@ def main() -> None:
     writer.add_argument("--data", type=Path, required=True)
     writer.add_argument("-o", "--output", type=Path, required=True)
     writer.add_argument("--grammar", action="store_true")
+    writer.add_argument("--answer", choices=["sampled", "greedy"], default="sampled")
     writer.add_argument("--per-type", type=int, default=100)
     writer.add_argument("--types", nargs="+", default=[task.short for task in CATALOG])
     writer.add_argument("--seed", type=int, default=0)
@@ -81,11 +83,17 @@ def write(options: argparse.Namespace) -> None:
     settings = EngineSettings(options.model, options.adapter, EngineOptions())
     engine = open_engine("hf", settings)
     codec = find_codec(engine.info.codec)
-    sampling = Sampling(max_new_tokens=256, grammar=options.grammar)
+    sampling = Sampling(max_new_tokens=256, grammar=options.grammar, answer=options.answer)
     done = {one.task for one in read(options.output)[1]} if options.output.exists() else set()
     with options.output.open("a", encoding="utf-8") as file:
         if not done:
-            told = {"model": engine.info.model, "codec": codec.name, "grammar": options.grammar, "seed": options.seed}
+            told = {
+                "model": engine.info.model,
+                "codec": codec.name,
+                "grammar": options.grammar,
+                "answer": options.answer,
+                "seed": options.seed,
+            }
             file.write(json.dumps(told) + "\n")
         for short in options.types:
             task = find_task(short)
@@ -218,13 +226,14 @@ def share(flags: Iterable[bool]) -> str:
 
 
 def print_page(outputs: Sequence[Output]) -> None:
-    """Print the first twenty completions of every type as they come, the reason beside those that are left out."""
+    """Print twenty completions of every type, evenly drawn, the reason beside those that are left out."""
     ((told, written),) = outputs
     print(f"## Twenty of each type\n\nWritten by `{told['model']}` without a grammar, as they come. `{{{{context}}}}`")
     print("stands for the passage. What the checks refuse is marked with the reason.\n")
     for task in CATALOG:
         print(f"### {task.name}\n")
-        for one in [one for one in written if one.task == task.name][:20]:
+        mine = [one for one in written if one.task == task.name]
+        for one in mine[:: max(1, len(mine) // _SHOWN)][:_SHOWN]:
             print(f"- *{one.source}*{_fault(task, one)}\n\n{_quoted(one.text)}\n")
 
 

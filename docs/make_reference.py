@@ -13,7 +13,7 @@ from katsuo.records import Reason
 from katsuo.tasks import CATALOG
 
 DOCS = Path(__file__).parent
-SUBCOMMANDS = {"ctga": ("build", "check", "stats", "show")}
+SUBCOMMANDS = {"ctga": ("build", "check", "stats", "show"), "cache": ("stats", "clear")}
 
 
 def help_text(*words: str) -> str:
@@ -35,7 +35,7 @@ def cli() -> str:
         "# Commands\n",
         "Written by `make docs` from the command line itself. Flags may be spelt with underscores.\n",
         "| exit status | meaning |\n|---|---|\n| 0 | done |\n| 1 | failed; the message says why and what helps |\n"
-        "| 2 | wrong use |\n| 3 | finished, with fewer examples than prompts |\n| 130 | interrupted |\n",
+        "| 2 | wrong use |\n| 3 | finished with fewer examples than prompts, or stopped by a budget |\n| 130 | interrupted |\n",
         f"```text\n{help_text()}\n```\n",
     ]
     for name in COMMANDS:

@@ -112,3 +112,21 @@ def test_passages_of_a_reading_that_was_cut_short_are_dropped_and_no_others(run:
     run.write_documents_done(READ)
     with pytest.raises(AssertionError):
         run.clear_passages()
+
+
+def test_a_part_of_a_shard_is_read_but_not_done_and_the_whole_takes_its_place(run: Run) -> None:
+    run.write_documents_done(READ)
+    run.write_shard_part(3, [EXAMPLE], [REJECT], COUNTS)
+    assert (run.done_shards(), run.answered_shards()) == ([], [3])
+    assert (list(run.examples()), run.summary().kept) == ([EXAMPLE], 1)
+    run.write_shard_done(3, [EXAMPLE, EXAMPLE], [], {**COUNTS, "kept_by_task": {"t": 2}, "rejected": {}})
+    assert run.done_shards() == run.answered_shards() == [3]
+    assert (run.summary().kept, len(list(run.examples())), list(run.rejects())) == (2, 2, [])
+
+
+def test_a_part_counts_as_nothing_once_its_files_are_written_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.write_shard_part(3, [EXAMPLE], [], COUNTS)
+    monkeypatch.setattr(Run, "_write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run.write_shard_done(3, [EXAMPLE, EXAMPLE], [], COUNTS)
+    assert (run.answered_shards(), list(run.examples())) == ([], [])

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from katsuo.api import Estimate, estimate, export_run, generate, preview
+    from katsuo.api import Estimate, Evaluation, estimate, export_run, generate, preview
     from katsuo.config import Recipe, read_recipe
     from katsuo.errors import KatsuoError
     from katsuo.records import Example, Passage, Reject, Summary
     from katsuo.store import Run
 
 _HOMES = {
-    "katsuo.api": ("Estimate", "estimate", "export_run", "generate", "preview"),
+    "katsuo.api": ("Estimate", "Evaluation", "estimate", "export_run", "generate", "preview"),
     "katsuo.config": ("Recipe", "read_recipe"),
     "katsuo.errors": ("KatsuoError",),
     "katsuo.records": ("Example", "Passage", "Reject", "Summary"),
@@ -24,6 +24,7 @@ _HOMES = {
 
 __all__ = [
     "Estimate",
+    "Evaluation",
     "Example",
     "KatsuoError",
     "Passage",

@@ -57,8 +57,21 @@ class Checks(Settings):
 
     duplicate_similarity: float = Field(default=0.8, gt=0.0, le=1.0)
     """Estimated Jaccard similarity (word 3-grams) from which two texts are near-duplicates; 1 means equal texts."""
+    second_reading: bool = False
+    """Ask the model its own question again, greedily, and leave out an answer that it does not give twice."""
     held_out_ngram: int = Field(default=13, ge=3)
     """A passage that shares a run of this many words with the held-out file is left out."""
+
+
+class Budget(Settings):
+    """Where `katsuo generate` stops before every prompt is asked; the next command goes on from there."""
+
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Minutes that one command may take, loading the model and reading documents included."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """New tokens that one command may have written; answers out of the cache cost none."""
+    max_examples: int | None = Field(default=None, ge=1)
+    """Examples that the run may hold."""
 
 
 class EngineOptions(Settings):
@@ -74,6 +87,27 @@ class EngineOptions(Settings):
     """Branch, tag or commit on the hub."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless asked."""
+    base_url: str | None = None
+    """Address of the server that the engine `openai` asks, as a rule ending in `/v1`."""
+    timeout_s: float = Field(default=180.0, gt=0)
+    """Longest wait for one answer of a server, in seconds."""
+    retries: int = Field(default=6, ge=0)
+    """How often a request that a server did not answer is made again, later and later."""
+    context_tokens: int | None = Field(default=None, ge=64)
+    """What a model behind a server takes; None asks the server, and assumes 4096 where it does not say."""
+
+
+class RunnerOptions(Settings):
+    """Workers that answer shards; `runner: local` has one, in its own process, and reads none of these."""
+
+    workers: int | None = Field(default=None, ge=1)
+    """Workers, each with an engine of its own; unset: as many as there is room for when the run begins."""
+    cpus_per_worker: float = Field(default=1.0, ge=0.0)
+    """Processors that a worker reserves."""
+    gpus_per_worker: float = Field(default=0.0, ge=0.0)
+    """GPUs that a worker reserves; 0.5 puts two workers on one."""
+    address: str = "local"
+    """local starts Ray on this machine for this run alone; auto joins the cluster that it belongs to; or host:port."""
 
 
 class Recipe(Settings):
@@ -95,7 +129,7 @@ class Recipe(Settings):
     """Task types: names, short names or YAML files."""
     engine: str = "hf"
     """Who answers: the name of an engine."""
-    model: str = "smollm2-135m-instruct"
+    model: str = "katsuo-135m"
     """The task generator: a known name, a hub name or a folder."""
     adapter: str | None = None
     """A LoRA adapter beside the model: a folder or a hub name."""
@@ -109,6 +143,12 @@ class Recipe(Settings):
     """Seed of the run; every sample derives its own from it."""
     shard_size: int = Field(default=128, ge=1)
     """Prompts per shard: what a killed run does again at most."""
+    runner: str = "local"
+    """Where it runs: local (this process) or ray (workers of a Ray cluster)."""
+    runner_options: RunnerOptions = RunnerOptions()
+    budget: Budget = Budget()
+    cache: bool = True
+    """Keep every answer, and ask nothing again that was answered before."""
 
     def override(self, changes: Mapping[str, Any]) -> Recipe:
         """Give a recipe with `changes` laid over this one; dotted keys reach into groups (`sampling.n`)."""
@@ -161,11 +201,23 @@ def known_keys() -> list[str]:
     return keys
 
 
+SPEED_SETTINGS = (
+    *("engine_options.batch_size", "engine_options.device"),
+    *("engine_options.base_url", "engine_options.timeout_s", "engine_options.retries"),
+)
+"""Settings that change how fast a run goes, or where its model is found, but not what it asks."""
+
+
 def cache_dir() -> Path:
     """Give katsuo's cache folder: `KATSUO_CACHE`, else `katsuo` under `XDG_CACHE_HOME` or `~/.cache`."""
     if own := os.environ.get("KATSUO_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "katsuo"
+
+
+def api_key() -> str | None:
+    """Give the key for a server: `KATSUO_API_KEY`, else `OPENAI_API_KEY`, None where neither is set."""
+    return os.environ.get("KATSUO_API_KEY") or os.environ.get("OPENAI_API_KEY") or None
 
 
 def difference(old: Recipe, new: Recipe, *, ignoring: Iterable[str] = ()) -> list[str]:

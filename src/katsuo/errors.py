@@ -9,12 +9,15 @@ KatsuoError                    what happened, and a hint that names the cure
 ├── SourceError                a document, a table or a data set cannot be read
 ├── ModelError                 a model cannot be found, fetched, checked or loaded
 ├── EngineError                an engine broke while it was answering
+├── RunnerError                workers cannot be had, or are lost again and again
 ├── StoreError                 a run folder cannot be read or written
 │   ├── RunExistsError         the folder already holds something else
 │   └── RunChangedError        the folder holds a run of another recipe or other documents
 ├── ExportError                a data set cannot be written
 ├── TrainError                 a training cannot go on, or its result is not usable
 └── TemplateError              a prompt template or a template pack is not usable
+
+KatsuoWarning                  something was damaged, and katsuo went on without it
 """
 
 from __future__ import annotations
@@ -76,6 +79,10 @@ class EngineError(KatsuoError):
     """An engine broke while it was answering."""
 
 
+class RunnerError(KatsuoError):
+    """Workers cannot be had, or are lost again and again."""
+
+
 class StoreError(KatsuoError):
     """A run folder cannot be read or written."""
 
@@ -98,3 +105,14 @@ class TrainError(KatsuoError):
 
 class TemplateError(KatsuoError):
     """A prompt template or a template pack is not usable."""
+
+
+class KatsuoWarning(UserWarning):
+    """Say what was damaged, where it lies now, and what to do if anything; the work goes on and is not harmed."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}\nhint: {self.hint}"

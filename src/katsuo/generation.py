@@ -7,16 +7,18 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import blake2b
 from importlib import metadata
 from itertools import islice
 from typing import Any
 
+from katsuo.budget import BudgetReached
 from katsuo.errors import RunChangedError
 from katsuo.pipeline.answer import Outcome, without_duplicates
 from katsuo.pipeline.judge import is_duplicate
 from katsuo.pipeline.similar import NearDuplicates
-from katsuo.runners.local import run_local
+from katsuo.runners import Runner
 from katsuo.sources import fingerprint, iter_documents
 from katsuo.store import Run
 from katsuo.workshop import Workshop
@@ -84,49 +86,112 @@ def read_documents(run: Run, workshop: Workshop, on_progress: OnProgress) -> Non
     run.write_documents_done(counts)
 
 
-def answer_passages(run: Run, workshop: Workshop, on_progress: OnProgress) -> None:
-    """Answer the shards that are not done yet, in order; each is on disk, whole, before the next begins."""
-    answerer = workshop.answerer
-    tasks = answerer.by_name
-    seen = NearDuplicates(workshop.recipe.checks.duplicate_similarity)
-    for example in run.examples():
-        is_duplicate(example, tasks[example.task_type], seen)
-    progress = _Tally(run, on_progress)
-    started = time.monotonic()
+def answer_passages(run: Run, workshop: Workshop, runner: Runner[Workshop], on_progress: OnProgress) -> str:
+    """
+    Answer the shards that are not done yet; they are written in order, each whole, its marker last.
 
-    def keep(shard: int, outcome: Outcome) -> None:
-        nonlocal started
-        outcome = without_duplicates(outcome, tasks, seen)
-        counts = {**outcome.counts(), "seconds": time.monotonic() - started}
-        run.write_shard_done(shard, outcome.examples, outcome.rejects, counts)
-        started = time.monotonic()
-        progress.add(outcome)
-
+    Give what stopped it where a budget did, else nothing. A shard that is cut short is written as a part.
+    """
     done = set(run.done_shards())
     to_do = [shard for shard in run.shards() if shard not in done]
-    run_local(to_do, lambda shard: answerer.answer(run.read_passages(shard)), keep)
-    seen.close()
+    progress = _Tally(run, on_progress)
+    if not to_do:
+        return ""
+    answerer = workshop.answerer
+    seen = NearDuplicates(workshop.recipe.checks.duplicate_similarity)
+    for shard in sorted(done):
+        for example in run.read_examples(shard):
+            is_duplicate(example, answerer.by_name[example.task_type], seen)
+    keeper = _Keeper(run, workshop, seen, progress, last=to_do[-1])
+    try:
+        workshop.meter.check_kept(run.summary().kept)
+        runner.run(to_do, partial(answer_shard, run), keeper.keep)
+    except BudgetReached as reached:
+        return str(reached)
+    finally:
+        seen.close()
+    return ""
+
+
+@dataclass(frozen=True)
+class CutShort:
+    """What a shard had when a budget ended it, and the budget's words."""
+
+    outcome: Outcome
+    reached: str
+
+
+def answer_shard(run: Run, workshop: Workshop, shard: int) -> Outcome | CutShort:
+    """Answer one shard, or as much of it as the budget allows; depends on nothing but the shard's own passages."""
+    answerer, passages = workshop.answerer, run.read_passages(shard)
+    try:
+        return answerer.answer(passages)
+    except BudgetReached as reached:
+        return CutShort(answerer.recall(passages), str(reached))
+
+
+class _Keeper:
+    """Write the outcomes of shards, in order, as far as the budget goes."""
+
+    def __init__(self, run: Run, workshop: Workshop, seen: NearDuplicates, progress: _Tally, *, last: int) -> None:
+        self._run = run
+        self._meter = workshop.meter
+        self._is_metered = workshop.cached is not None
+        self._tasks = workshop.answerer.by_name
+        self._seen = seen
+        self._progress = progress
+        self._last = last
+        self._started = time.monotonic()
+
+    def keep(self, shard: int, outcome: Outcome | CutShort) -> None:
+        """Write a whole shard, or the part of it that the run may hold; stop before the next where the budget ends."""
+        if isinstance(outcome, CutShort):
+            self._write_part(shard, without_duplicates(outcome.outcome, self._tasks, self._seen))
+            raise BudgetReached(outcome.reached)
+        if not self._is_metered:
+            self._meter.spend(outcome.new_tokens)
+        outcome = without_duplicates(outcome, self._tasks, self._seen)
+        if self._room(outcome) < len(outcome.examples):
+            self._write_part(shard, outcome)
+            self._meter.check_kept(self._progress.kept)
+        self._run.write_shard_done(shard, outcome.examples, outcome.rejects, self._counts(outcome))
+        self._started = time.monotonic()
+        self._progress.add(outcome)
+        if shard != self._last:
+            self._meter.check_kept(self._progress.kept)
+            self._meter.check()
+
+    def _room(self, outcome: Outcome) -> int:
+        return self._meter.room(self._progress.kept, len(outcome.examples))
+
+    def _write_part(self, shard: int, outcome: Outcome) -> None:
+        outcome = outcome.first(self._room(outcome))
+        self._run.write_shard_part(shard, outcome.examples, outcome.rejects, self._counts(outcome))
+        self._progress.add(outcome)
+
+    def _counts(self, outcome: Outcome) -> dict[str, object]:
+        return {**outcome.counts(), "seconds": time.monotonic() - self._started}
 
 
 class _Tally:
-    """Add up outcomes and tell how far the run has come."""
+    """Add up outcomes and tell how far the run has come; a shard that is to be done again does not count yet."""
 
     def __init__(self, run: Run, on_progress: OnProgress) -> None:
-        summary = run.summary()
+        markers = [run.read_marker(shard) for shard in run.done_shards()]
         self._on_progress = on_progress
-        self._total, self._kept = summary.prompts, summary.kept
-        self._rejected, self._new_tokens = sum(summary.rejected.values()), 0
+        self._total, self.kept = run.summary().prompts, sum(marker["kept"] for marker in markers)
+        self._rejected, self._new_tokens = sum(sum(marker["rejected"].values()) for marker in markers), 0
         self._tell()
 
     def add(self, outcome: Outcome) -> None:
-        self._kept += len(outcome.examples)
+        self.kept += len(outcome.examples)
         self._rejected += len(outcome.rejects)
         self._new_tokens += outcome.new_tokens
         self._tell()
 
     def _tell(self) -> None:
-        done = self._kept + self._rejected
-        self._on_progress(Progress("answer", done, self._total, self._kept, self._rejected, self._new_tokens))
+        done = self.kept + self._rejected
+        self._on_progress(Progress("answer", done, self._total, self.kept, self._rejected, self._new_tokens))
 
 
 def manifest(workshop: Workshop) -> dict[str, Any]:

@@ -7,9 +7,11 @@ The run folder: the only code that knows the file names inside a run.
     ├── passages/00000.parquet    what the documents were cut into
     ├── examples/00000.parquet    what passed every check
     ├── rejects/00000.parquet     what did not, with its reason; `read-00000.parquet` for what was never asked
-    └── done/00000.json           written last: the shard's counts; `documents.json` once all is read
+    └── done/00000.json           written last: the shard's counts; `documents.json` once all is read;
+                                  `part-00000.json` for a shard that a budget cut short: done again, whole, later
 
-Every file is written beside its place and renamed into it, so that a half-written one never bears its name.
+Every file is written beside its place and renamed into it, so that a half-written one never bears its name. Behind a
+URL it is sent whole: object stores show it when all of it is there, and everywhere the marker is sent last.
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from katsuo.config import Recipe, difference, read_recipe
+from katsuo.config import SPEED_SETTINGS, Budget, Recipe, RunnerOptions, difference, read_recipe
 from katsuo.errors import RunChangedError, RunExistsError, StoreError, UsageError
+from katsuo.places import is_url, place, reaching, upload
 from katsuo.records import Example, Passage, Reason, Reject, Summary
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
@@ -86,8 +90,10 @@ class Run:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        if not (self.path / "recipe.yaml").is_file():
+        self.path = place(path)
+        with _translated(self.path, "read"), reaching(self.path):
+            is_run = (self.path / "recipe.yaml").is_file()
+        if not is_run:
             raise StoreError(f'"{self.path}" is not a run folder', hint="make one with `katsuo generate DOCS -o RUN`")
 
     @property
@@ -106,8 +112,7 @@ class Run:
         kept_by_task: Counter[str] = Counter()
         rejected: Counter[str] = Counter()
         new_tokens, seconds = 0, float(read.pop("seconds", 0.0))
-        for shard in self.done_shards():
-            marker = self.read_marker(shard)
+        for marker in self._markers():
             kept_by_task.update(marker["kept_by_task"])
             rejected.update(marker["rejected"])
             new_tokens += marker["new_tokens"]
@@ -128,13 +133,13 @@ class Run:
             yield from self.read_passages(shard)
 
     def examples(self) -> Iterator[Example]:
-        """Read every kept example of the finished shards, in order."""
-        for shard in self.done_shards():
+        """Read every kept example so far, in order."""
+        for shard in self.answered_shards():
             yield from self.read_examples(shard)
 
     def rejects(self) -> Iterator[Reject]:
-        """Read every reject: documents and passages first, then the prompts of the finished shards."""
-        names = [f"read-{shard:05d}" for shard in self.shards()] + [f"{shard:05d}" for shard in self.done_shards()]
+        """Read every reject: documents and passages first, then the prompts that were answered so far."""
+        names = [f"read-{shard:05d}" for shard in self.shards()] + [f"{shard:05d}" for shard in self.answered_shards()]
         for path in (self.path / "rejects" / f"{name}.parquet" for name in names):
             for row in _read_rows(path, _REJECT) if path.exists() else ():
                 yield Reject(**{**row, "reason": Reason(row["reason"])})
@@ -146,6 +151,16 @@ class Run:
     def done_shards(self) -> list[int]:
         """List the shards whose marker is written."""
         return sorted(int(path.stem) for path in (self.path / "done").glob("[0-9]*.json"))
+
+    def answered_shards(self) -> list[int]:
+        """List the shards that hold outcomes: those that are done, and one that a budget cut short."""
+        parts = {int(path.stem.removeprefix(_PART)) for path in (self.path / "done").glob(f"{_PART}[0-9]*.json")}
+        return sorted(parts.union(self.done_shards()))
+
+    def _markers(self) -> Iterator[dict[str, Any]]:
+        done = set(self.done_shards())
+        for shard in self.answered_shards():
+            yield self.read_marker(shard if shard in done else f"{_PART}{shard:05d}")
 
     def is_read(self) -> bool:
         """Say whether every document has been read and cut."""
@@ -170,7 +185,7 @@ class Run:
     def clear_passages(self) -> None:
         """Drop the passages of a reading that was cut short; never those of one that was finished."""
         assert not self.is_read(), "passages of a finished reading are kept"
-        for path in (*(self.path / "passages").iterdir(), *(self.path / "rejects").glob("read-*")):
+        for path in (*(self.path / "passages").glob("*"), *(self.path / "rejects").glob("read-*")):
             path.unlink()
 
     def write_passages(self, shard: int, passages: Sequence[Passage], rejects: Sequence[Reject]) -> None:
@@ -187,6 +202,19 @@ class Run:
         self, shard: int, examples: Sequence[Example], rejects: Sequence[Reject], counts: Mapping[str, Any]
     ) -> None:
         """Write the outcomes of one shard, then the marker."""
+        self._write_outcomes(shard, examples, rejects)
+        self._write_json(f"done/{shard:05d}.json", counts)
+
+    def write_shard_part(
+        self, shard: int, examples: Sequence[Example], rejects: Sequence[Reject], counts: Mapping[str, Any]
+    ) -> None:
+        """Write the outcomes that a shard has so far; it counts as not done, and is done again, whole, later."""
+        self._write_outcomes(shard, examples, rejects)
+        self._write_json(f"done/{_PART}{shard:05d}.json", counts)
+
+    def _write_outcomes(self, shard: int, examples: Sequence[Example], rejects: Sequence[Reject]) -> None:
+        # The marker of a part goes first: its counts are not those of the files that follow.
+        (self.path / "done" / f"{_PART}{shard:05d}.json").unlink(missing_ok=True)
         columns = _columns(examples, _EXAMPLE)
         columns["messages"] = [
             [{"role": "user", "content": e.instruction}, {"role": "assistant", "content": e.response}] for e in examples
@@ -194,7 +222,8 @@ class Run:
         self._write_table(f"examples/{shard:05d}.parquet", columns, _EXAMPLE)
         if rejects:
             self._write_table(f"rejects/{shard:05d}.parquet", _columns(rejects, _REJECT), _REJECT)
-        self._write_json(f"done/{shard:05d}.json", counts)
+        else:
+            (self.path / "rejects" / f"{shard:05d}.parquet").unlink(missing_ok=True)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, whole."""
@@ -210,7 +239,7 @@ class Run:
             partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def create_run(path: Path, recipe: Recipe, *, resume: str) -> Run:
+def create_run(path: Path | str, recipe: Recipe, *, resume: str) -> Run:
     """
     Make a run folder, or take up the one that is there.
 
@@ -219,8 +248,11 @@ def create_run(path: Path, recipe: Recipe, *, resume: str) -> Run:
     """
     if resume not in _RESUME:
         raise UsageError(f'resume cannot be "{resume}"', hint=f"choose one of: {', '.join(_RESUME)}")
+    path = place(path)
     held = path / "recipe.yaml"
-    if held.is_file():
+    with _translated(path, "read"), reaching(path):
+        is_held = held.is_file()
+    if is_held:
         if resume == "never":
             raise RunExistsError(
                 f'"{path}" already holds a run', hint="choose another folder, or leave out `--resume never`"
@@ -247,13 +279,23 @@ def create_run(path: Path, recipe: Recipe, *, resume: str) -> Run:
 
 
 _RESUME = ("if-possible", "always", "never")
-_MAY_CHANGE = ("engine_options.batch_size", "engine_options.device")
-"""Settings that change how fast a run goes but not what it asks."""
+_PART = "part-"
+_MAY_CHANGE = (
+    *(*SPEED_SETTINGS, "cache", "runner"),
+    *(f"budget.{name}" for name in Budget.model_fields),
+    *(f"runner_options.{name}" for name in RunnerOptions.model_fields),
+)
+"""Settings that change how fast or how far a run goes but not what it asks."""
 
 
 @contextmanager
 def _whole_file(path: Path) -> Iterator[Path]:
     """Give a path to write to; when all went well it is flushed to disk and renamed into its place."""
+    if is_url(path):
+        with TemporaryDirectory(prefix="katsuo-") as folder, _translated(path):
+            yield (sent := Path(folder) / path.name)
+            upload(sent, path)
+        return
     partial = path.with_name(path.name + ".partial")
     with _translated(path):
         try:
@@ -267,7 +309,7 @@ def _whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def _translated(path: Path, verb: str = "write") -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -277,7 +319,10 @@ def _translated(path: Path) -> Iterator[None]:
                 hint="free some space and give the same command again: finished shards are kept",
             ) from error
         raise StoreError(
-            f'cannot write "{path}": {error.strerror or error}', hint="check the folder's permissions"
+            f'cannot {verb} "{path}": {error.strerror or error}',
+            hint="check the address, the credentials in the environment and the network"
+            if is_url(path)
+            else "check the folder's permissions",
         ) from error
 
 
@@ -298,7 +343,9 @@ def _columns(records: Iterable[Any], schema: pa.Schema) -> dict[str, list[Any]]:
 
 def _read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path, schema=schema).to_pylist()
+        with reaching(path):
+            held = pa.BufferReader(path.read_bytes()) if is_url(path) else path
+        rows: list[dict[str, Any]] = pq.read_table(held, schema=schema).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
         raise StoreError(f'cannot read "{path}": {error}', hint="the file is damaged: make the run again") from error
     return rows
@@ -306,7 +353,8 @@ def _read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        with reaching(path):
+            loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, json.JSONDecodeError) as error:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from katsuo.config import Recipe, recipe_from
+from katsuo.budget import Meter
+from katsuo.cache import AnswerCache, CachedEngine
+from katsuo.config import SPEED_SETTINGS, Budget, Recipe, Sampling, recipe_from
 from katsuo.engines import EngineSettings, open_engine
-from katsuo.engines.base import CanGenerate
+from katsuo.engines.base import CanGenerate, ModelInfo
 from katsuo.errors import RecipeError, SourceError, UsageError
+from katsuo.models import state_of
 from katsuo.pipeline.answer import Answerer
 from katsuo.pipeline.clean import HeldOut, PassageFilter
 from katsuo.pipeline.prepare import Preparation, passage_size, token_counter
-from katsuo.records import Document
+from katsuo.records import Completion, Document, Prompt
+from katsuo.runners import RUNNERS, Runner, RunnerSettings
+from katsuo.runners.base import Tell
+from katsuo.runners.local import LocalRunner
 from katsuo.sources import iter_documents
 from katsuo.tasks import TaskType, load_task
 from katsuo.tasks.codec import CODECS, Codec, find_codec
@@ -20,17 +27,31 @@ from katsuo.tasks.codec import CODECS, Codec, find_codec
 
 @dataclass(frozen=True)
 class Workshop:
-    """A recipe with its engine open and its task types read: ready to prepare passages and to answer them."""
+    """
+    A recipe with its engine open and its task types read: ready to prepare passages and to answer them.
+
+    `cached` is the same engine behind the cache, None where its answers are not kept.
+    """
 
     recipe: Recipe
     engine: CanGenerate
     tasks: tuple[TaskType, ...]
     codec: Codec
+    meter: Meter
+    cached: CachedEngine | None
 
     @property
     def answerer(self) -> Answerer:
         """The step from passages to outcomes."""
-        return Answerer(self.engine, self.tasks, self.codec, self.recipe.sampling, self.recipe.seed)
+        recipe = self.recipe
+        return Answerer(
+            self.cached or self.engine,
+            self.tasks,
+            self.codec,
+            recipe.sampling,
+            recipe.seed,
+            has_second_reading=recipe.checks.second_reading,
+        )
 
     @property
     def prompts_per_passage(self) -> int:
@@ -64,10 +85,66 @@ def open_workshop(recipe: Recipe) -> Workshop:
         raise UsageError(
             "no documents are given", hint="name files or folders: `katsuo generate DOCS --task ynqa -o RUN`"
         )
+    meter = Meter(recipe.budget)
     tasks = tuple(dict.fromkeys(load_task(name) for name in recipe.tasks))
     settings = EngineSettings(recipe.model, recipe.adapter, recipe.engine_options)
     engine = open_engine(recipe.engine, settings)
-    return Workshop(recipe, engine, tasks, _choose_codec(recipe, engine))
+    codec = _choose_codec(recipe, engine)
+    has_cache = recipe.cache and engine.info.is_cacheable
+    cached = CachedEngine(engine, AnswerCache(), _identity(recipe, engine), meter) if has_cache else None
+    return Workshop(recipe, engine, tasks, codec, meter, cached)
+
+
+def open_runner(recipe: Recipe) -> Runner[Workshop]:
+    """Give the recipe's runner; its workers open workshops of their own."""
+    # Workers that are counted together are counted where their outcomes are kept.
+    told = recipe if recipe.runner == "local" else recipe.model_copy(update={"budget": Budget()})
+    settings = RunnerSettings(partial(open_workshop, told), recipe.runner_options)
+    return RUNNERS.get(recipe.runner)(settings)
+
+
+def workshop_of(runner: Runner[Workshop], recipe: Recipe, meter: Meter) -> Workshop:
+    """Give the runner's workshop; where that is another process's, one whose engine asks there."""
+    if isinstance(runner, LocalRunner):
+        here: Workshop = runner.bench
+        return here
+    info, tasks, codec = runner.call(_described)
+    return Workshop(recipe, EngineElsewhere(info, runner), tasks, codec, meter, None)
+
+
+def _described(workshop: Workshop, tell: Tell) -> tuple[ModelInfo, tuple[TaskType, ...], Codec]:
+    del tell
+    return workshop.engine.info, workshop.tasks, workshop.codec
+
+
+@dataclass(frozen=True)
+class EngineElsewhere:
+    """The engine of a worker, as another process sees it: it is asked there."""
+
+    info: ModelInfo
+    runner: Runner[Workshop]
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        """Give one completion per prompt, in order, by the engine of one worker."""
+        return self.runner.call(partial(_generate, prompts=prompts, sampling=sampling))
+
+
+def _generate(workshop: Workshop, tell: Tell, *, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+    del tell
+    return (workshop.cached or workshop.engine).generate(prompts, sampling)
+
+
+def _identity(recipe: Recipe, engine: CanGenerate) -> dict[str, object]:
+    """Tell one model from another, for the cache: an answer of other weights or of another server is no answer."""
+    info, options = engine.info, recipe.engine_options.model_dump(mode="json")
+    # A server's address counts, although a run may move to another: two servers may call two models by one name.
+    speed = {name.rpartition(".")[2] for name in SPEED_SETTINGS} - {"base_url"}
+    return {
+        "model": (info.engine, info.model, info.revision),
+        "files": state_of(recipe.model),
+        "adapter": recipe.adapter and (state_of(recipe.adapter) or recipe.adapter),
+        "options": {name: value for name, value in options.items() if name not in speed},
+    }
 
 
 def _choose_codec(recipe: Recipe, engine: CanGenerate) -> Codec:

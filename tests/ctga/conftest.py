@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from katsuo.config import cache_dir
-from katsuo.ctga.sandbox.watch import Watch
-from katsuo.ctga.templates import ArchiveLibrary, open_library
 from katsuo.errors import SourceError
+from katsuo.templates.library import ArchiveLibrary, open_library
+from katsuo.templates.sandbox.watch import Watch
 
 _REAL_CACHE = cache_dir()
 PACK = """\

@@ -10,9 +10,9 @@ import pytest
 from katsuo.ctga.catalog import load_catalog
 from katsuo.ctga.remix import Pair, Recipe, Remixer
 from katsuo.ctga.rows import open_rows
-from katsuo.ctga.sandbox.watch import Watch
 from katsuo.ctga.templates import find_templates
 from katsuo.records import Reason
+from katsuo.templates.sandbox.watch import Watch
 
 _COMPARED = ("task_type", "context", "task_input", "task_output")
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from katsuo.ctga.catalog import Source, Template
+from katsuo.ctga.catalog import Source
 from katsuo.ctga.remix import LostPair, Pair, Recipe, Remixer
 from katsuo.errors import SourceError
 from katsuo.records import Reason
+from katsuo.templates.library import Template
 
 _JINJA = ": {{text}} {{q}} ||| {{ a }} {{ [1, 2, 3] | choice }}"
 _TEMPLATES = tuple(Template(f"t{n}", f"{n}{_JINJA}") for n in range(5))

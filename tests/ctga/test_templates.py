@@ -4,18 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from katsuo.ctga.catalog import Source, Template
-from katsuo.ctga.templates import (
-    HERE,
-    PIPE,
-    FolderLibrary,
-    find_templates,
-    meta_template,
-    open_library,
-    parse_templates,
-    prints_context,
-)
+from katsuo.ctga.catalog import Source
+from katsuo.ctga.templates import find_templates, meta_template, prints_context
 from katsuo.errors import TemplateError
+from katsuo.templates.library import FolderLibrary, Template, open_library, parse_templates
+from katsuo.templates.marks import HERE, PIPE
 
 YAML = """\
 dataset: d

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from chaos import ChaosProxy
+from servers import RunningServer, start_llama, write_tiny_gguf
 
 SIZES = {
     "vocab_size": 320,
@@ -98,3 +100,26 @@ def save_tokenizer(folder: Path) -> None:
         model_max_length=512,
         clean_up_tokenization_spaces=False,
     ).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GGUF file of a tiny model, of 4096 tokens."""
+    return write_tiny_gguf(tiny_model("llama"), tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def llama_server(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """llama.cpp's own server with a tiny model."""
+    pytest.importorskip("xllamacpp")
+    server = start_llama(tiny_gguf, tmp_path_factory.mktemp("server") / "log.txt")
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def chaos(llama_server: RunningServer) -> Iterator[ChaosProxy]:
+    """A proxy before that server, which does no harm until it is told to."""
+    proxy = ChaosProxy(llama_server.address)
+    yield proxy
+    proxy.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from katsuo.config import EngineOptions, Sampling
-from katsuo.engines import ENGINES, CanCountTokens, CanGenerate, EngineSettings, open_engine
+from katsuo.engines import ENGINES, CanCountTokens, CanGenerate, CanStream, EngineSettings, open_engine
 from katsuo.pipeline.ask import ask
 from katsuo.records import Passage, Prompt
 from katsuo.tasks import load_task
@@ -20,7 +22,8 @@ SAMPLING = Sampling(max_new_tokens=48, temperature=1.0)
 
 @pytest.fixture(params=ENGINES.names(), scope="module")
 def engine(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> CanGenerate:
-    options = EngineOptions(batch_size=3, dtype="float32", device="cpu")
+    base_url = request.getfixturevalue("llama_server").base_url if request.param == "openai" else None
+    options = EngineOptions(batch_size=3, dtype="float32", device="cpu", base_url=base_url)
     return open_engine(request.param, EngineSettings(str(tiny_model("llama")), options=options))
 
 
@@ -51,6 +54,17 @@ def test_it_gives_one_completion_per_prompt_in_order(engine: CanGenerate, prompt
     assert len(whole) == len(prompts)
     assert engine.generate(list(reversed(prompts)), SAMPLING) == list(reversed(whole))
     assert [engine.generate([prompt], SAMPLING)[0] for prompt in prompts] == whole
+
+
+def test_one_that_streams_gives_every_place_once_and_can_be_stopped(engine: CanGenerate, prompts: list[Prompt]) -> None:
+    if not isinstance(engine, CanStream):
+        pytest.skip("it answers whole batches")
+    whole = engine.generate(prompts, SAMPLING)
+    for taken in (1, len(prompts)):
+        with closing(engine.stream(prompts, SAMPLING)) as stream:
+            streamed = list(islice(stream, taken))
+        assert len({place for place, _ in streamed}) == taken
+        assert all(completion == whole[place] for place, completion in streamed)
 
 
 def test_it_ends_for_a_reason_and_counts_what_it_wrote(engine: CanGenerate, prompts: list[Prompt]) -> None:

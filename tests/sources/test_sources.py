@@ -122,8 +122,8 @@ def test_a_name_that_is_not_utf8_is_made_printable(tmp_path, read):
 
 
 def test_an_unknown_scheme_names_the_known_ones(recipe):
-    with pytest.raises(UnknownNameError, match='unknown source "ftp"'):
-        open_sources(recipe("ftp://somewhere/docs"))
+    with pytest.raises(UnknownNameError, match='unknown source "gopher"'):
+        open_sources(recipe("gopher://somewhere/docs"))
     assert SOURCES.names()[:2] == ["file", "hf"]
 
 

@@ -9,11 +9,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from katsuo.config import EngineOptions
-from katsuo.engines import EngineSettings
+from katsuo.config import EngineOptions, Sampling
+from katsuo.engines import EngineSettings, open_engine
 from katsuo.engines.hf.load import load_model
 from katsuo.errors import ModelError, RunExistsError, TrainError
+from katsuo.models import revision_of
 from katsuo.models.export import export_gguf
+from katsuo.records import Passage, Prompt
 from katsuo.train.generator import train_generator
 from katsuo.train.recipes import LAPTOP, Adapter
 from katsuo.train.weights import lora
@@ -131,6 +133,27 @@ def test_a_merged_model_says_what_base_and_adapter_say(trained, small_model, tmp
     assert torch.allclose(logits[0], logits[1], atol=1e-3)
     assert not torch.allclose(logits[0], logits[2], atol=1e-1)
     assert json.loads((tmp_path / "merged" / "katsuo.json").read_text())["codec"] == "bonito-v1"
+
+
+def test_an_adapter_alone_brings_its_base(trained, small_model, monkeypatch):
+    whole = EngineSettings(str(small_model()), str(trained), EngineOptions(device="cpu"))
+    with pytest.raises(ModelError, match=r'the base of ".*", "llama", is not on this machine') as caught:
+        load_model(EngineSettings(str(trained)))
+    assert "--adapter" in caught.value.hint
+    monkeypatch.chdir(small_model().parent)
+    alone = open_engine("hf", EngineSettings(str(trained), options=EngineOptions(device="cpu")))
+    assert alone.info.codec == "bonito-v1"
+    assert alone.info.model == trained.name
+    assert alone.info.revision == revision_of(trained)
+    prompt = Prompt("p", Passage("p", "", "file", 0, 0), "topic", 0, 0, text="The cat")
+    greedy = Sampling(temperature=0, max_new_tokens=16)
+    assert alone.generate([prompt], greedy) == open_engine("hf", whole).generate([prompt], greedy)
+
+
+def test_an_adapter_is_no_base_to_train(trained, pair_folder, tmp_path):
+    with pytest.raises(ModelError, match="is an adapter") as caught:
+        train_generator(pair_folder, str(trained), tmp_path / "out", SMALL, start=None, on_progress=silent)
+    assert "--from" in caught.value.hint
 
 
 def test_a_base_that_is_not_here_is_asked_for(trained, tmp_path):

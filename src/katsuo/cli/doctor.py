@@ -20,6 +20,7 @@ from katsuo.models import KNOWN, locate
 _EXTRAS = {
     "hf": ("torch", "transformers", "peft", "safetensors", "llguidance", "gguf"),
     "hub": ("huggingface-hub", "datasets"),
+    "openai": ("httpx2",),
 }
 
 

@@ -27,6 +27,7 @@ def generate(
     engine: flag.Engine = None,
     model: flag.Model = None,
     adapter: flag.Adapter = None,
+    base_url: flag.BaseUrl = None,
     text_column: flag.TextColumn = None,
     include: flag.Include = None,
     exclude: flag.Exclude = None,
@@ -36,6 +37,12 @@ def generate(
     held_out: flag.HeldOutFile = None,
     answer: flag.Answer = None,
     grammar: flag.Grammar = None,
+    runner: flag.Runner = None,
+    workers: flag.Workers = None,
+    max_minutes: flag.MaxMinutes = None,
+    max_tokens: flag.MaxTokens = None,
+    max_examples: flag.MaxExamples = None,
+    cache: flag.Cache = None,
     change: flag.Change = None,
     resume: Annotated[str, typer.Option(help="if-possible, always or never.")] = "if-possible",
     allow_partial: Annotated[bool, typer.Option(help="Exit with 0 even if prompts were rejected.")] = False,
@@ -50,6 +57,7 @@ def generate(
         engine=engine,
         model=model,
         adapter=adapter,
+        engine_options__base_url=base_url,
         text_column=text_column,
         include=include,
         exclude=exclude,
@@ -59,15 +67,24 @@ def generate(
         held_out=held_out,
         sampling__answer=answer,
         sampling__grammar=grammar,
+        runner=runner,
+        runner_options__workers=workers,
+        budget__max_minutes=max_minutes,
+        budget__max_tokens=max_tokens,
+        budget__max_examples=max_examples,
+        cache=cache,
     )
     from katsuo import api
 
     with ProgressLines(quiet=quiet) as progress:
         run = api.generate(output=output, recipe=recipe, resume=resume, on_progress=progress)
-    summary = run.summary()
+    summary, ended = run.summary(), {key: run.manifest[key] for key in ("stopped", "from_cache")}
     if as_json:
-        typer.echo(json.dumps({"run": str(run.path), **dataclasses.asdict(summary)}, ensure_ascii=False))
+        typer.echo(json.dumps({"run": str(run.path), **dataclasses.asdict(summary), **ended}, ensure_ascii=False))
     else:
         print_summary(run.path, summary)
-    if summary.is_short and not allow_partial:
+    if ended["stopped"]:
+        typer.echo(f"stopped: {ended['stopped']}", err=True)
+    # Part of the prompts rejected may be allowed; part of them never asked is for a loop in a shell to see.
+    if ended["stopped"] or (summary.is_short and not allow_partial):
         raise typer.Exit(FINISHED_SHORT)

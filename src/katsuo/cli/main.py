@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from katsuo import __version__
-from katsuo.errors import KatsuoError
+from katsuo.errors import KatsuoError, KatsuoWarning
 
 COMMANDS = {
     "generate": "Turn documents into checked instruction-response pairs.",
@@ -24,11 +25,17 @@ COMMANDS = {
     "train-generator": "Train a task generator on the pairs of `katsuo ctga build`.",
     "adapt": "Fine-tune a model on a run's examples.",
     "pretrain": "Train a model further on a run's raw passages: the baseline.",
+    "evaluate": "Score models on labelled data, and compare them.",
+    "run": "Go from documents and labelled rows to a verdict, stage by stage.",
+    "report": "Write a page, Markdown and JSON about a run or an experiment.",
     "merge": "Add an adapter to the weights of its model.",
     "pull": "Bring a model to this machine.",
+    "cache": "Tell what the cache of answers holds, or clear it.",
     "doctor": "Tell what is installed and what is missing.",
 }
 _TRAINING = ("train-generator", "adapt", "pretrain", "merge")
+_ROOMS = {**dict.fromkeys(_TRAINING, "katsuo.cli.train"), "evaluate": "katsuo.cli.evaluation"}
+"""Where a command lies that has a room of its own."""
 _QUIET_LIBRARIES = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -43,6 +50,10 @@ def run() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong use, 3 finished short, 130 interrupted."""
     for name, value in _QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
+    others = warnings.formatwarning
+    warnings.formatwarning = lambda message, category, *place: (
+        f"warning: {message}\n" if category is KatsuoWarning else others(message, category, *place)
+    )
     try:
         build(sys.argv[1:])(prog_name="katsuo")
     except KatsuoError as error:
@@ -66,7 +77,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     app.callback()(_main)
     for name, summary in COMMANDS.items():
         if name in arguments:
-            folder = "katsuo.cli.train" if name in _TRAINING else "katsuo.cli"
+            folder = _ROOMS.get(name, "katsuo.cli")
             importlib.import_module(f"{folder}.{name.replace('-', '_')}").add_to(app, summary)
         else:
             app.command(name, help=summary)(_not_called)

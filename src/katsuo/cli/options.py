@@ -18,9 +18,10 @@ Tasks = Annotated[
     list[str] | None, typer.Option("--task", "-t", help="Task type: name, short name or YAML file. Repeatable.")
 ]
 RecipeFile = Annotated[Path | None, typer.Option("--config", "-c", help="Recipe (YAML); flags override it.")]
-Engine = Annotated[str | None, typer.Option(help="Who answers: hf, fake, or an engine of another package.")]
+Engine = Annotated[str | None, typer.Option(help="Who answers: an engine that `katsuo doctor` lists.")]
 Model = Annotated[str | None, typer.Option("--model", "-m", help="Task generator: known name, hub name or folder.")]
 Adapter = Annotated[str | None, typer.Option(help="LoRA adapter beside the model: folder or hub name.")]
+BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Address of the server for --engine openai.")]
 TextColumn = Annotated[str | None, typer.Option(help="Column that holds the text in tables and data sets.")]
 Include = Annotated[list[str] | None, typer.Option(help="Take only files that match this glob. Repeatable.")]
 Exclude = Annotated[list[str] | None, typer.Option(help="Leave out files that match this glob. Repeatable.")]
@@ -35,6 +36,12 @@ Grammar = Annotated[bool | None, typer.Option("--grammar/--no-grammar", help="De
 Change = Annotated[
     list[str] | None, typer.Option("--set", help="Any setting of the recipe, such as sampling.top_p=0.9. Repeatable.")
 ]
+Runner = Annotated[str | None, typer.Option(help="Where it runs: local (this process), or ray (workers of a cluster).")]
+Workers = Annotated[int | None, typer.Option(help="ray: so many workers; else as many as there is room for.")]
+MaxMinutes = Annotated[float | None, typer.Option(help="Stop after so many minutes; the same command goes on.")]
+MaxTokens = Annotated[int | None, typer.Option(help="Stop after so many new tokens; the same command goes on.")]
+MaxExamples = Annotated[int | None, typer.Option(help="Stop when the run holds so many examples.")]
+Cache = Annotated[bool | None, typer.Option("--cache/--no-cache", help="Ask nothing again that was answered before.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON object to standard output.")]
 
 

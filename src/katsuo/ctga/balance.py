@@ -12,10 +12,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from katsuo.ctga.sandbox.draws import Draws
 from katsuo.ctga.settings import BuildSettings
 from katsuo.ctga.shards import LOST, PAIRS, Table
 from katsuo.records import Reason
+from katsuo.templates.sandbox.draws import Draws
 
 Key = tuple[str, str]
 """(source, task type)"""

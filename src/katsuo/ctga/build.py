@@ -16,12 +16,13 @@ from katsuo.ctga.catalog import Source, load_catalog, select_sources
 from katsuo.ctga.pack import read_pack
 from katsuo.ctga.remix import Recipe
 from katsuo.ctga.rows import Rows, open_rows
-from katsuo.ctga.sandbox.pool import Pool
 from katsuo.ctga.settings import BuildSettings
 from katsuo.ctga.shards import Shard, plan_shards, write_atomically, write_shard
 from katsuo.ctga.stats import BuildSummary, summarize
-from katsuo.ctga.templates import find_templates, open_library
+from katsuo.ctga.templates import find_templates
 from katsuo.errors import RunChangedError, RunExistsError, SourceError, StoreError
+from katsuo.templates.library import open_library
+from katsuo.templates.sandbox.pool import Pool
 
 Progress = Callable[[int, int, Mapping[str, Any]], None]
 """Called after each shard with (shards done, shards in all, what its marker says)."""

@@ -12,20 +12,11 @@ import yaml
 
 from katsuo.errors import UsageError
 from katsuo.registry import unknown_name
+from katsuo.templates.library import Template
 
 TERMS = ("open", "non-commercial", "not stated")
 """What a licence allows, as far as its source states it."""
 _EXCLUDABLE = {"nc": "non-commercial", "unstated": "not stated", **{terms: terms for terms in TERMS}}
-
-
-@dataclass(frozen=True)
-class Template:
-    """One prompt template: Jinja with `|||` between instruction and response; `line` is its place in its file."""
-
-    name: str
-    jinja: str
-    answer_choices: str | None = None
-    line: int = 0
 
 
 @dataclass(frozen=True)

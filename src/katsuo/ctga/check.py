@@ -10,17 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from katsuo.ctga.catalog import Source, Template
-from katsuo.ctga.pack import PackFile, read_pack
+from katsuo.ctga.catalog import Source
+from katsuo.ctga.pack import open_pack, read_pack
 from katsuo.ctga.remix import LostPair, Pair, Recipe, Remixer
 from katsuo.ctga.rows import Rows, open_rows
-from katsuo.ctga.sandbox.draws import Draws
-from katsuo.ctga.sandbox.pool import Beat, Place, Pool
-from katsuo.ctga.sandbox.render import Renderer, absent, compile_context
-from katsuo.ctga.sandbox.watch import Watch
-from katsuo.ctga.templates import SEPARATOR, meta_template, prints_context
+from katsuo.ctga.templates import meta_template, prints_context
 from katsuo.errors import KatsuoError
 from katsuo.records import Reason
+from katsuo.templates.library import Template
+from katsuo.templates.lined import LinedYaml
+from katsuo.templates.marks import SEPARATOR
+from katsuo.templates.sandbox.draws import Draws
+from katsuo.templates.sandbox.pool import Beat, Place, Pool
+from katsuo.templates.sandbox.render import Renderer, absent, compile_context
+from katsuo.templates.sandbox.watch import Watch
 
 _TIME_LIMIT_S = 1.0
 
@@ -75,7 +78,7 @@ def check_pack(path: Path, *, data: str | None = None, rows: int = 8) -> CheckRe
     itself cannot be understood.
     """
     report = CheckReport()
-    file = PackFile(path)
+    file = open_pack(path)
     for source in read_pack(path):
         if source.terms == "not stated":
             report.findings.append(
@@ -101,7 +104,7 @@ def check_pack(path: Path, *, data: str | None = None, rows: int = 8) -> CheckRe
     return report
 
 
-def _check_source(file: PackFile, source: Source, columns: Sequence[str], report: CheckReport) -> None:
+def _check_source(file: LinedYaml, source: Source, columns: Sequence[str], report: CheckReport) -> None:
     with Watch(_TIME_LIMIT_S) as watch:
         renderer = Renderer(Draws(0, source.name), watch)
         try:
@@ -113,7 +116,7 @@ def _check_source(file: PackFile, source: Source, columns: Sequence[str], report
         report.findings.append(_no_column(f"{file.path}:{source.line}", f"the context of {source.name}", name, columns))
 
 
-def _usable(file: PackFile, source: Source, columns: Sequence[str], report: CheckReport) -> tuple[Template, ...]:
+def _usable(file: LinedYaml, source: Source, columns: Sequence[str], report: CheckReport) -> tuple[Template, ...]:
     usable = []
     with Watch(_TIME_LIMIT_S) as watch:
         renderer = Renderer(Draws(0, source.name), watch)
@@ -130,7 +133,7 @@ def _usable(file: PackFile, source: Source, columns: Sequence[str], report: Chec
 
 
 def _check_template(
-    file: PackFile, source: Source, template: Template, columns: Sequence[str], renderer: Renderer
+    file: LinedYaml, source: Source, template: Template, columns: Sequence[str], renderer: Renderer
 ) -> Iterator[Finding]:
     where, called = f"{file.path}:{template.line}", f'template "{template.name}"'
     separators = template.jinja.count(SEPARATOR)
@@ -155,7 +158,7 @@ def _no_column(where: str, who: str, name: str, columns: Sequence[str]) -> Findi
     return Finding(where, f'{who} reads "{name}", which is no column', cure)
 
 
-def _try_out(file: PackFile, recipe: Recipe, rows: Rows, count: int, report: CheckReport) -> None:
+def _try_out(file: LinedYaml, recipe: Recipe, rows: Rows, count: int, report: CheckReport) -> None:
     lines = {template.name: template.line for template in recipe.templates}
     job = _Samples(recipe, rows, count)
     ((_, result),) = Pool(_render_samples, workers=1).run([job])

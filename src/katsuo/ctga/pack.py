@@ -5,18 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
 from katsuo.config import Settings
-from katsuo.ctga.catalog import Source, Template
+from katsuo.ctga.catalog import Source
 from katsuo.errors import TemplateError, UnknownNameError
 from katsuo.registry import unknown_name
 from katsuo.tasks import known_tasks
-
-Location = tuple[str | int, ...]
+from katsuo.templates.library import Template
+from katsuo.templates.lined import LinedYaml
 
 
 class _TaskType(Settings):
@@ -52,56 +51,14 @@ class _Pack(Settings):
 _KEYS = [name for kind in (_Pack, _Source, _Template, _TaskType) for name in kind.model_fields]
 
 
-class PackFile:
-    """A pack as it stands in its file: the values, and the line of each."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path / "ctga.yaml" if path.is_dir() else path
-        try:
-            text = self.path.read_text(encoding="utf-8")
-            self._root = yaml.compose(text, Loader=yaml.SafeLoader)
-            self.values: Any = yaml.safe_load(text)
-        except OSError as error:
-            raise TemplateError(
-                f'cannot read the pack "{self.path}": {error.strerror}', hint="check the path"
-            ) from error
-        except UnicodeDecodeError as error:
-            raise TemplateError(f'the pack "{self.path}" is not UTF-8: {error}', hint="save it as UTF-8") from error
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f":{mark.line + 1}" if mark else ""
-            raise TemplateError(
-                f"{self.path}{line}: not YAML: {getattr(error, 'problem', None) or error}",
-                hint="check indentation and quotes; put Jinja under `jinja: |`",
-            ) from error
-
-    def line(self, location: Location) -> int:
-        """Give the line, counted from 1, of the nearest part of `location` that stands in the file."""
-        node, line = self._root, 1
-        for step in location:
-            if node is None:
-                break
-            line = node.start_mark.line + 1
-            node = _child(node, step)
-        return node.start_mark.line + 1 if node is not None else line
-
-    def where(self, *location: str | int) -> str:
-        """Give `file:line` for messages."""
-        return f"{self.path}:{self.line(location)}"
-
-
-def _child(node: yaml.Node, step: str | int) -> yaml.Node | None:
-    if isinstance(node, yaml.MappingNode):
-        return next((value for key, value in node.value if key.value == str(step)), None)
-    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-        child: yaml.Node = node.value[step]
-        return child
-    return None
+def open_pack(path: Path) -> LinedYaml:
+    """Open a pack by its file or by the folder that holds `ctga.yaml`."""
+    return LinedYaml(path / "ctga.yaml" if path.is_dir() else path, noun="pack")
 
 
 def read_pack(path: Path) -> tuple[Source, ...]:
     """Read a pack from a file or from `ctga.yaml` in a folder; raise `TemplateError` with file and line."""
-    file = PackFile(path)
+    file = open_pack(path)
     try:
         pack = _Pack.model_validate(file.values)
     except ValidationError as error:
@@ -109,7 +66,7 @@ def read_pack(path: Path) -> tuple[Source, ...]:
     return tuple(_to_source(file, pack, number) for number in range(len(pack.sources)))
 
 
-def _explained(file: PackFile, error: ValidationError) -> TemplateError:
+def _explained(file: LinedYaml, error: ValidationError) -> TemplateError:
     """Name the first thing wrong: an unknown key before a missing one, because the one is often meant as the other."""
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     location = tuple(first["loc"])
@@ -122,7 +79,7 @@ def _explained(file: PackFile, error: ValidationError) -> TemplateError:
     return TemplateError(f"{file.where(*location)}: {key}: {first['msg'].lower()}", hint=hint)
 
 
-def _to_source(file: PackFile, pack: _Pack, number: int) -> Source:
+def _to_source(file: LinedYaml, pack: _Pack, number: int) -> Source:
     entry = pack.sources[number]
     own = {task_type.name: task_type.name for task_type in pack.task_types}
     types: dict[str, str] = {}

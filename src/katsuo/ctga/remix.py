@@ -6,16 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from katsuo.ctga.catalog import Source, Template
-from katsuo.ctga.sandbox.draws import Draws
-from katsuo.ctga.sandbox.environment import LONGEST, RenderError
-from katsuo.ctga.sandbox.pool import Beat, Place
-from katsuo.ctga.sandbox.render import Compiled, Renderer, absent, compile_context, protect, unprotect
-from katsuo.ctga.sandbox.watch import Watch
-from katsuo.ctga.templates import HERE, PIPE, meta_template
+from katsuo.ctga.catalog import Source
+from katsuo.ctga.templates import meta_template
 from katsuo.errors import SourceError
 from katsuo.records import Reason
 from katsuo.tasks.codec import join_pair, render_bonito
+from katsuo.templates.library import Template
+from katsuo.templates.marks import HERE, PIPE
+from katsuo.templates.sandbox.draws import Draws
+from katsuo.templates.sandbox.environment import LONGEST, RenderError
+from katsuo.templates.sandbox.pool import Beat, Place
+from katsuo.templates.sandbox.render import Compiled, Renderer, absent, compile_context, protect, unprotect
+from katsuo.templates.sandbox.watch import Watch
 
 _PLACEHOLDER = "{{context}}"
 _MARKERS = ("<|tasktype|>", "<|context|>", "<|task|>", "<|pipe|>")

@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 
 from katsuo.ctga.remix import LostPair, Pair, Recipe, Remixer
 from katsuo.ctga.rows import Row, Rows
-from katsuo.ctga.sandbox.draws import Draws
-from katsuo.ctga.sandbox.environment import LONGEST
-from katsuo.ctga.sandbox.pool import NOWHERE, Beat, Place
-from katsuo.ctga.sandbox.watch import Watch
 from katsuo.errors import StoreError
+from katsuo.templates.sandbox.draws import Draws
+from katsuo.templates.sandbox.environment import LONGEST
+from katsuo.templates.sandbox.pool import NOWHERE, Beat, Place
+from katsuo.templates.sandbox.watch import Watch
 
 _TEXT = pa.string()
 PAIRS = pa.schema([(name, pa.int64() if name == "row" else _TEXT) for name in Pair._fields])

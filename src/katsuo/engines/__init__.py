@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from katsuo.engines.base import CanCountTokens, CanGenerate, EngineSettings, ModelInfo
+from katsuo.engines.base import (
+    CanCountTokens,
+    CanGenerate,
+    CanScore,
+    CanStream,
+    Choices,
+    EngineSettings,
+    ModelInfo,
+    Scores,
+)
 from katsuo.registry import Door, Registry
 
 ENGINES: Registry[Callable[[EngineSettings], CanGenerate]] = Registry(
     "engines",
     {
         "hf": Door("katsuo.engines.hf.engine:HfEngine", extra="hf", summary="transformers, in this process"),
+        "openai": Door(
+            "katsuo.engines.openai_server.engine:open_openai",
+            extra="openai",
+            summary="any server that speaks the OpenAI protocol",
+        ),
         "fake": Door("katsuo.engines.fake:FakeEngine", summary="no model: deterministic, well-formed answers"),
     },
 )
@@ -21,4 +35,15 @@ def open_engine(name: str, settings: EngineSettings) -> CanGenerate:
     return ENGINES.get(name)(settings)
 
 
-__all__ = ["ENGINES", "CanCountTokens", "CanGenerate", "EngineSettings", "ModelInfo", "open_engine"]
+__all__ = [
+    "ENGINES",
+    "CanCountTokens",
+    "CanGenerate",
+    "CanScore",
+    "CanStream",
+    "Choices",
+    "EngineSettings",
+    "ModelInfo",
+    "Scores",
+    "open_engine",
+]

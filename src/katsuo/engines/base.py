@@ -1,8 +1,8 @@
-"""What an engine is: one method for text, a second protocol for counting tokens, and a promise about batches."""
+"""What an engine is: one method for text, further abilities as protocols of their own, and a promise about batches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -28,6 +28,8 @@ class ModelInfo:
     revision: str
     codec: str
     context_tokens: int
+    is_cacheable: bool = True
+    """False where an answer costs less than looking it up."""
 
 
 @runtime_checkable
@@ -55,4 +57,71 @@ class CanCountTokens(Protocol):
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Give one count per text."""
+        ...
+
+
+@runtime_checkable
+class CanStream(Protocol):
+    """
+    Whole completions, handed over as they come, so that what came before a failure or a stop is not lost.
+
+    The promise: `stream` gives `(place, completion)`, every place of `prompts` exactly once, in any order, and raises
+    what `generate` raises. It runs in the thread of its caller, who may close it early: then what is under way is
+    dropped, and the engine can be asked again.
+    """
+
+    def stream(self, prompts: Sequence[Prompt], sampling: Sampling) -> Generator[tuple[int, Completion], None, None]:
+        """Give every completion with the place of its prompt, as soon as it is there."""
+        ...
+
+
+@runtime_checkable
+class CanRecall(Protocol):
+    """What was answered before, without asking again."""
+
+    def recall(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion | None]:
+        """Give one completion per prompt, in order, None where there is none yet."""
+        ...
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A prompt and the answers to be scored after it; `has_end` scores the end of the answer, too."""
+
+    prompt: Prompt
+    answers: tuple[str, ...]
+    has_end: bool = True
+
+
+@dataclass(frozen=True)
+class Scores:
+    """
+    Per answer: the sum of the natural log-probabilities of its tokens after the prompt, and how many tokens they are.
+
+    `finish` is "stop", "too_long" (the prompt with its longest answer does not fit the model) or "error" (with the
+    engine's own words in `error`); the other two are empty then.
+    """
+
+    log_probabilities: tuple[float, ...] = ()
+    tokens: tuple[int, ...] = ()
+    finish: str = "stop"
+    error: str = ""
+
+
+@runtime_checkable
+class CanScore(Protocol):
+    """
+    How likely a model finds given answers.
+
+    The batch promise of `generate` holds: one `Scores` per question, in order. A prompt is encoded as `generate`
+    encodes it, and an answer as a training on the same prompts would.
+    """
+
+    @property
+    def end_text(self) -> str:
+        """What ends an answer to a raw prompt, as it would have to be typed."""
+        ...
+
+    def score(self, questions: Sequence[Choices]) -> list[Scores]:
+        """Give the scores of every question, in order."""
         ...

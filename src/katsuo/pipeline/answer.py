@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from katsuo.config import Sampling
-from katsuo.engines.base import CanGenerate
+from katsuo.engines.base import CanGenerate, CanRecall
 from katsuo.pipeline.ask import ask
 from katsuo.pipeline.judge import Origin, drop_duplicate, judge
+from katsuo.pipeline.reread import Ask, SecondReading
 from katsuo.pipeline.similar import NearDuplicates
-from katsuo.records import Example, Passage, Reject
+from katsuo.records import Completion, Example, Passage, Prompt, Reject
 from katsuo.tasks import TaskType
 from katsuo.tasks.codec import Codec
 
@@ -34,6 +35,10 @@ class Outcome:
             "new_tokens": self.new_tokens,
         }
 
+    def first(self, count: int) -> Outcome:
+        """Give the outcome with its first `count` examples alone; the others count as not answered yet."""
+        return replace(self, examples=self.examples[:count])
+
 
 @dataclass(frozen=True)
 class Answerer:
@@ -44,6 +49,7 @@ class Answerer:
     codec: Codec
     sampling: Sampling
     seed: int
+    has_second_reading: bool = False
 
     @property
     def by_name(self) -> dict[str, TaskType]:
@@ -52,15 +58,34 @@ class Answerer:
 
     def answer(self, passages: Sequence[Passage]) -> Outcome:
         """Ask every task type about every passage and judge what comes back."""
-        prompts = list(ask(passages, tasks=self.tasks, codec=self.codec, n=self.sampling.n, seed=self.seed))
-        completions = self.engine.generate(prompts, self.sampling)
+        prompts = self._prompts(passages)
+        return self._judged(prompts, self.engine.generate(prompts, self.sampling), self.engine.generate)
+
+    def recall(self, passages: Sequence[Passage]) -> Outcome:
+        """Judge what was answered before and ask nothing; a prompt without an answer is left out."""
+        assert isinstance(self.engine, CanRecall), "only an engine behind a cache is stopped within a batch"
+        prompts = self._prompts(passages)
+        recalled = zip(prompts, self.engine.recall(prompts, self.sampling), strict=True)
+        known = [(prompt, completion) for prompt, completion in recalled if completion]
+        prompts, completions = [prompt for prompt, _ in known], [completion for _, completion in known]
+        return self._judged(prompts, completions, self.engine.recall)
+
+    def _prompts(self, passages: Sequence[Passage]) -> list[Prompt]:
+        return list(ask(passages, tasks=self.tasks, codec=self.codec, n=self.sampling.n, seed=self.seed))
+
+    def _judged(self, prompts: Sequence[Prompt], completions: Sequence[Completion], ask_again: Ask) -> Outcome:
         origin = Origin(self.engine.info, self.sampling.model_dump_json())
         tasks = self.by_name
-        judged = [
+        judged: list[Example | Reject | None] = [
             judge(prompt, completion, task=tasks[prompt.task_type], origin=origin)
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
-        return _outcome(judged, sum(completion.new_tokens for completion in completions))
+        new_tokens = sum(completion.new_tokens for completion in completions)
+        if self.has_second_reading:
+            reading = SecondReading(self.codec, tasks, ask_again)
+            judged, more_tokens = reading.read(prompts, completions, judged)
+            new_tokens += more_tokens
+        return _outcome([one for one in judged if one], new_tokens)
 
 
 def without_duplicates(outcome: Outcome, tasks: Mapping[str, TaskType], seen: NearDuplicates) -> Outcome:

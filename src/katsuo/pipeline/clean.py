@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from hashlib import blake2b
 
+from katsuo.pipeline.key_file import KeyFile
 from katsuo.pipeline.similar import NearDuplicates
 from katsuo.records import Document, Passage, Reason, Reject
 from katsuo.tasks.codec import find_marker
@@ -17,16 +18,17 @@ class DocumentFilter:
     """Leave out documents that are empty or whose words came before in another document."""
 
     def __init__(self) -> None:
-        self._seen: set[bytes] = set()
+        self._seen = KeyFile()
 
     def reject(self, document: Document) -> Reject | None:
         """Give the reject of a document that is not to be cut, None for one that is."""
         if not document.text.strip():
             return Reject("document", Reason.EMPTY_DOCUMENT, document.source)
         digest = blake2b(" ".join(document.text.split()).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        if digest in self._seen:
+        key = int.from_bytes(digest, "little")
+        if self._seen.find((key,)):
             return Reject("document", Reason.DUPLICATE_DOCUMENT, document.source)
-        self._seen.add(digest)
+        self._seen.add((key,), 0)
         return None
 
 

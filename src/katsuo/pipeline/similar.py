@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 import struct
 from collections.abc import Sequence
 
 from rensa import RMinHash
+
+from katsuo.pipeline.key_file import KeyFile, RecordFile
 
 BANDS = 10
 ROWS_PER_BAND = 4
@@ -16,8 +17,6 @@ NUM_PERM = BANDS * ROWS_PER_BAND
 SHINGLE_WORDS = 3
 
 _WORDS = re.compile(r"\w+")
-_LOOK_UP = f"SELECT item FROM band WHERE key IN ({','.join('?' * BANDS)})"  # noqa: S608 - only question marks
-_ADD_KEYS = f"INSERT OR IGNORE INTO band VALUES {','.join(['(?,?)'] * BANDS)}"  # noqa: S608 - only question marks
 _SIGNATURE = struct.Struct(f"<{NUM_PERM}I")
 
 
@@ -26,17 +25,15 @@ class NearDuplicates:
     Remember texts by their MinHash signatures and say whether a new one is much like an old one.
 
     Similarity is the Jaccard index of word 3-grams, estimated from 40 permutations (standard error at 0.8: 0.06);
-    1.0 asks for equal words instead. The index lives in a temporary SQLite file, so memory does not grow with it.
+    1.0 asks for equal words instead. The index lies in temporary files, so memory does not grow with it, and a text
+    costs the same however many there are.
     Does not measure meaning: a paraphrase with other words is no near-duplicate.
     """
 
     def __init__(self, similarity: float) -> None:
         self.similarity = similarity
-        self._connection = sqlite3.connect("")  # an unnamed file that vanishes with the connection
-        for pragma in ("cache_size=-8000", "journal_mode=OFF", "synchronous=OFF", "temp_store=FILE"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.execute("CREATE TABLE band (key INTEGER, item INTEGER, PRIMARY KEY (key, item)) WITHOUT ROWID")
-        self._connection.execute("CREATE TABLE item (item INTEGER PRIMARY KEY, signature BLOB)")
+        self._bands = KeyFile()
+        self._signatures = RecordFile(_SIGNATURE.size)
         self._count = 0
         self._scope: str | None = None
         self._nearby: list[frozenset[str]] = []
@@ -72,21 +69,22 @@ class NearDuplicates:
 
     def close(self) -> None:
         """Drop the index."""
-        self._connection.close()
+        self._bands.close()
+        self._signatures.close()
 
     def _is_known(self, keys: Sequence[int], signature: bytes) -> bool:
-        padded = (*keys, *(keys[0],) * (BANDS - len(keys)))
-        candidates = {row[0] for row in self._connection.execute(_LOOK_UP, padded)}
+        candidates = self._bands.find(keys)
         if candidates and (not signature or any(self._is_similar(item, signature) for item in sorted(candidates))):
             return True
-        self._connection.execute(_ADD_KEYS, [value for key in padded for value in (key, self._count)])
-        self._connection.execute("INSERT INTO item VALUES (?, ?)", (self._count, signature))
+        self._bands.add(keys, self._count)
+        if signature:
+            self._signatures[self._count] = signature
         self._count += 1
         return False
 
     def _is_similar(self, item: int, signature: bytes) -> bool:
-        (known,) = self._connection.execute("SELECT signature FROM item WHERE item = ?", (item,)).fetchone()
-        equal = sum(a == b for a, b in zip(_SIGNATURE.unpack(known), _SIGNATURE.unpack(signature), strict=True))
+        known = _SIGNATURE.unpack(self._signatures[item])
+        equal = sum(a == b for a, b in zip(known, _SIGNATURE.unpack(signature), strict=True))
         return bool(equal / NUM_PERM >= self.similarity)
 
 

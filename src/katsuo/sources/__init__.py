@@ -9,6 +9,7 @@ from pathlib import Path
 
 from katsuo.config import Recipe
 from katsuo.errors import UsageError
+from katsuo.places import is_known_scheme
 from katsuo.records import Document, Reject
 from katsuo.registry import Door, Registry
 from katsuo.sources.base import Source, SourceSettings, SourceShard
@@ -18,6 +19,9 @@ SOURCES: Registry[Callable[[SourceSettings], Source]] = Registry(
     {
         "file": Door("katsuo.sources.files:FileSource", summary="a file, or every file under a folder"),
         "hf": Door("katsuo.sources.hub:HubSource", extra="hub", summary="a data set of the Hugging Face hub"),
+        "url": Door(
+            "katsuo.sources.remote:RemoteSource", extra="remote", summary="s3://, gs://: a file system of fsspec"
+        ),
     },
 )
 """Sources by the scheme of their address: `hf://owner/name`; an address without a scheme is a path."""
@@ -58,7 +62,7 @@ def _open(recipe: Recipe) -> list[tuple[str, Source]]:
     opened = []
     for address, label in zip(addresses, _labels(addresses), strict=True):
         settings = SourceSettings(address, label, recipe.include, recipe.exclude, recipe.text_column)
-        source = SOURCES.get(_scheme(address))(settings)
+        source = SOURCES.get(_name(address))(settings)
         source.check()
         opened.append((address, source))
     return opened
@@ -90,6 +94,12 @@ def _without_repeats(addresses: Sequence[str]) -> list[str]:
 def _scheme(address: str) -> str:
     scheme, separator, _ = address.partition("://")
     return scheme if separator else "file"
+
+
+def _name(address: str) -> str:
+    """Give the name of the source that reads an address: its scheme, or `url` for one that only fsspec knows."""
+    scheme = _scheme(address)
+    return "url" if scheme not in SOURCES.names() and is_known_scheme(scheme) else scheme
 
 
 def _place(address: str) -> str:

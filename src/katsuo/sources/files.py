@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from katsuo.errors import SourceError
+from katsuo.places import reaching
 from katsuo.records import Document, Reason, Reject
 from katsuo.sources.base import EMPTY, Content, Refusal, SourceSettings, SourceShard
 from katsuo.sources.markup import read_docx, read_epub, read_html
@@ -90,7 +91,7 @@ class FileSource:
         elif shard.format in TABLES:
             yield from read_table(path, source=shard.source, format=shard.format, column=self._settings.text_column)
         else:
-            yield _read_document(path, shard)
+            yield read_document(path, shard)
 
     def digest(self, shard: SourceShard) -> bytes:
         """Give the hash of the file's content, or of its problem."""
@@ -139,8 +140,7 @@ class FileSource:
 
     def _is_wanted(self, relative: str) -> bool:
         names = (relative.rsplit("/", 1)[-1], relative, self._name(relative))
-        include, exclude = self._settings.include, self._settings.exclude
-        return (not include or _matches(names, include)) and not _matches(names, exclude)
+        return is_wanted(names, include=self._settings.include, exclude=self._settings.exclude)
 
     def _why_nothing(self, found: int) -> str:
         if self._settings.include or self._settings.exclude:
@@ -153,9 +153,16 @@ class FileSource:
         return f"known endings: {' '.join(FORMATS)}; --include '*' reads every other file as text"
 
 
-def _read_document(path: Path, shard: SourceShard) -> Document | Reject:
+def is_wanted(names: tuple[str, ...], *, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
+    """Say whether a file of these names is to be taken."""
+    return (not include or _matches(names, include)) and not _matches(names, exclude)
+
+
+def read_document(path: Path, shard: SourceShard) -> Document | Reject:
+    """Read a file that is one document, wherever it lies."""
     try:
-        data = path.read_bytes()
+        with reaching(path):
+            data = path.read_bytes()
     except OSError as error:
         return Refusal(Reason.UNREADABLE, error.strerror or str(error)).reject(shard.source)
     content = _READERS[shard.format](data) if data.strip() else EMPTY

@@ -6,10 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from katsuo.errors import SourceError
+from katsuo.places import is_url, reaching
 from katsuo.records import Document, Reason, Reject
 from katsuo.sources.base import EMPTY, Refusal
 from katsuo.sources.text import byte_order_mark
@@ -32,7 +34,8 @@ class Row(NamedTuple):
 def check_column(path: Path, *, format: str, column: str) -> None:
     """Raise `SourceError` that lists the columns when the table at `path` has no `column`; a broken one passes."""
     try:
-        columns = _COLUMNS[format](path, column)
+        with reaching(path):
+            columns = _COLUMNS[format](path, column)
     except _BROKEN_FILE:
         return  # reading gives the reject that says what is wrong
     if columns is not None and column not in columns:
@@ -50,7 +53,8 @@ def read_table(path: Path, *, source: str, format: str, column: str) -> Iterator
     Only a batch of rows is in memory at a time. A table that breaks off ends with one reject for the whole file.
     """
     try:
-        yield from documents(_ROWS[format](path, column), source=source)
+        with reaching(path):
+            yield from documents(_ROWS[format](path, column), source=source)
     except _BROKEN_FILE as error:
         yield Refusal(Reason.UNREADABLE, f"{type(error).__name__}: {error}").reject(source)
 
@@ -178,21 +182,26 @@ def _open_table(path: Path) -> io.TextIOWrapper:
 
 def _parquet_columns(path: Path, column: str) -> list[str] | None:
     del column
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
+    with _open_parquet(path) as file:
         return list(file.schema_arrow.names)
 
 
 def _parquet_rows(path: Path, column: str) -> Iterator[Row]:
-    import pyarrow.parquet as pq
-
     number = 0
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+    with _open_parquet(path) as file:
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=[column], use_threads=False):
             for value in _plain_values(batch.column(0)):
                 yield Row(number, value)
                 number += 1
+
+
+@contextmanager
+def _open_parquet(path: Path) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with ExitStack() as stack:
+        place = stack.enter_context(path.open("rb")) if is_url(path) else path
+        yield stack.enter_context(pq.ParquetFile(place, pre_buffer=False))
 
 
 def _plain_values(values: Any) -> list[object]:

@@ -69,6 +69,10 @@ class Codec(Protocol):
         """Give raw text, or messages."""
         ...
 
+    def render_question(self, task: TaskType, passage: str, instruction: str) -> tuple[str, tuple[Message, ...]]:
+        """Ask for the response to an instruction that is there already, as raw text or as messages."""
+        ...
+
 
 class BonitoV1:
     """The format of trained task generators."""
@@ -79,6 +83,10 @@ class BonitoV1:
     def render(self, task: TaskType, passage: str) -> tuple[str, tuple[Message, ...]]:
         """Give the raw prompt."""
         return render_bonito(task.name, passage), ()
+
+    def render_question(self, task: TaskType, passage: str, instruction: str) -> tuple[str, tuple[Message, ...]]:
+        """Give the raw prompt with the instruction and the separator behind it."""
+        return render_bonito(task.name, passage) + join_pair(instruction, ""), ()
 
 
 class Instruct:
@@ -94,6 +102,11 @@ class Instruct:
     def render(self, task: TaskType, passage: str) -> tuple[str, tuple[Message, ...]]:
         """Give the chat messages."""
         return "", (*_opening(task), Message("user", _ask(task, passage.strip())))
+
+    def render_question(self, task: TaskType, passage: str, instruction: str) -> tuple[str, tuple[Message, ...]]:
+        """Give the instruction, with the passage in it, as a chat of one message."""
+        del task
+        return "", (Message("user", Pair(instruction, "").fill(passage.strip()).instruction),)
 
 
 def _opening(task: TaskType) -> tuple[Message, ...]:

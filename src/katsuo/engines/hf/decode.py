@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -44,8 +44,13 @@ class Decoder:
     decode: Callable[[Sequence[int]], str]
     batch_size: int
 
-    def run(self, rows: Sequence[Row], sampling: Sampling) -> None:
-        """Write every row to its end. Long prompts go first, so that no long row is left alone at the end."""
+    def run(self, rows: Sequence[Row], sampling: Sampling) -> Iterator[Row]:
+        """
+        Write every row to its end and give each as it ends.
+
+        Long prompts go first, so that no long row is left alone at the end. A caller may stop early: what lies in the
+        memory then is a beginning like any other.
+        """
         ordered = sorted(rows, key=lambda row: (-len(row.question.tokens), row.question.tokens.tobytes()))
         queue = deque(ordered)
         places = min(self.batch_size, len(ordered))
@@ -55,7 +60,7 @@ class Decoder:
             if self._has_room(places, active, queue):
                 active += self._admit(queue, first=len(active), count=places - len(active))
             self._step(active, sampling)
-            self._leave(active)
+            yield from self._leave(active)
 
     def completion(self, row: Row) -> Completion:
         """Say how a row ended."""
@@ -123,12 +128,15 @@ class Decoder:
         """Say whether the last token completed the line of the separator, which ends with a line break."""
         return "\n" in self.decode(row.written[-1:]) and SEPARATOR in self.decode(row.written)
 
-    def _leave(self, active: list[Row]) -> None:
+    def _leave(self, active: list[Row]) -> list[Row]:
         """Take finished rows out; the last row moves into each gap, so that places stay without holes."""
+        finished = []
         for place in reversed(range(len(active))):
             if not active[place].finish:
                 continue
+            finished.append(active[place])
             last = active.pop()
             if place < len(active):
                 self.memory.move(len(active), place)
                 active[place] = last
+        return finished

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
@@ -10,13 +11,14 @@ from jinja2 import TemplateError
 from transformers import PreTrainedModel
 
 from katsuo.config import Sampling
-from katsuo.engines.base import EngineSettings, ModelInfo
+from katsuo.engines.base import Choices, EngineSettings, ModelInfo, Scores
 from katsuo.engines.hf.decode import Decoder, Row
 from katsuo.engines.hf.grammar import GrammarError, GrammarRow, Grammars
 from katsuo.engines.hf.load import load_model
 from katsuo.engines.hf.pack import pack_linears
 from katsuo.engines.hf.probe import open_memory
-from katsuo.engines.hf.prompts import encode
+from katsuo.engines.hf.prompts import encode, end_token
+from katsuo.engines.hf.score import AnswerScorer
 from katsuo.errors import EngineError, ModelError
 from katsuo.models import codec_of, public_name, revision_of
 from katsuo.records import Completion, Prompt
@@ -36,6 +38,7 @@ class HfEngine:
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self._loaded = load_model(settings)
+        self._scorer: AnswerScorer | None = None
         loaded = self._loaded
         pack_linears(loaded.model)
         self._decoder = Decoder(
@@ -75,18 +78,22 @@ class HfEngine:
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         """Give one completion per prompt, in order; raise `EngineError` when the model cannot go on."""
-        completions: dict[int, Completion] = {}
+        completions = dict(self.stream(prompts, sampling))
+        return [completions[index] for index in range(len(prompts))]
+
+    def stream(self, prompts: Sequence[Prompt], sampling: Sampling) -> Generator[tuple[int, Completion], None, None]:
+        """Give every completion with the place of its prompt, as soon as its row has ended."""
         rows: list[Row] = []
         for index, prompt in enumerate(prompts):
             start = self._start(index, prompt, sampling)
             if isinstance(start, Completion):
-                completions[index] = start
+                yield index, start
             else:
                 rows.append(start)
         if rows:
-            self._run(rows, sampling)
-        completions |= {row.index: self._decoder.completion(row) for row in rows}
-        return [completions[index] for index in range(len(prompts))]
+            with closing(self._run(rows, sampling)) as finished:
+                for row in finished:
+                    yield row.index, self._decoder.completion(row)
 
     def _start(self, index: int, prompt: Prompt, sampling: Sampling) -> Row | Completion:
         """Turn a prompt into a row, or into the completion that says why it cannot be one."""
@@ -106,25 +113,46 @@ class HfEngine:
                 return Completion(finish="error", error=str(error))
         return row
 
-    def _run(self, rows: Sequence[Row], sampling: Sampling) -> None:
-        hint = f"lower engine_options.batch_size; it is {self._decoder.batch_size}"
-        try:
-            with torch.inference_mode():
-                self._decoder.run(rows, sampling)
-        except torch.OutOfMemoryError as error:
-            raise EngineError(f"the device ran out of memory: {error}", hint=hint) from error
-        except RuntimeError as error:
-            # The allocator of the processor has no exception of its own.
-            if "can't allocate memory" not in str(error):
-                other = "try engine_options.device: cpu and dtype: float32, and report it with this text"
-                raise EngineError(f"the model broke while it was answering: {error}", hint=other) from error
-            raise EngineError(f"there is not enough memory: {error}", hint=hint) from error
+    @torch.inference_mode()  # on a generator, it holds within each of its turns and not in between
+    def _run(self, rows: Sequence[Row], sampling: Sampling) -> Generator[Row, None, None]:
+        with _translated(self._decoder.batch_size):
+            yield from self._decoder.run(rows, sampling)
+
+    @property
+    def end_text(self) -> str:
+        """Give what ends an answer to a raw prompt, as it would have to be typed."""
+        loaded = self._loaded
+        text: str = loaded.tokenizer.decode([end_token(loaded.tokenizer, end_tokens=loaded.end_tokens)])
+        return text
+
+    def score(self, questions: Sequence[Choices]) -> list[Scores]:
+        """Give how likely every answer is after its prompt, one `Scores` per question, in order."""
+        if self._scorer is None:
+            self._scorer = AnswerScorer(self._loaded, self._settings.options.batch_size)
+        with _translated(self._settings.options.batch_size):
+            return self._scorer.score(questions)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         text: str = self._loaded.tokenizer.decode(
             list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
+
+
+@contextmanager
+def _translated(batch_size: int) -> Iterator[None]:
+    """Say in katsuo's words how a model broke."""
+    hint = f"lower engine_options.batch_size; it is {batch_size}"
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EngineError(f"the device ran out of memory: {error}", hint=hint) from error
+    except RuntimeError as error:
+        # The allocator of the processor has no exception of its own.
+        if "can't allocate memory" not in str(error):
+            other = "try engine_options.device: cpu and dtype: float32, and report it with this text"
+            raise EngineError(f"the model broke while it was answering: {error}", hint=other) from error
+        raise EngineError(f"there is not enough memory: {error}", hint=hint) from error
 
 
 def _vocabulary(model: PreTrainedModel) -> int:

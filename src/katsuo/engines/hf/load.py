@@ -87,6 +87,9 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
             saved = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
         config = peft.PeftConfig.from_pretrained(str(folder))
         config.inference_mode = True
+        config.base_model_name_or_path = (
+            model.name_or_path
+        )  # it lies elsewhere on this machine; peft would warn of that
         wrapped = _wrap(model, config)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f'cannot load the adapter in "{folder}": {error}', hint=hint) from error

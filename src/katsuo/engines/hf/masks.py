@@ -30,13 +30,35 @@ def additive_masks(
     return masks if len(masks) > 1 else masks[next(iter(kinds))]
 
 
+def masks_of(
+    model: PreTrainedModel, sees: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """
+    Give what to add to the attention scores where `sees` (rows, queries, keys) says who may look at whom.
+
+    `positions` (rows, tokens) are those of queries and keys alike; a sliding window goes by them.
+    """
+    kinds = layer_kinds(model)
+    masks = {}
+    for kind in kinds:
+        hidden, window = ~sees, _window(model) if kind == SLIDING else None
+        if window:
+            hidden = hidden | (positions[:, None, :] <= positions[:, :, None] - window)
+        masks[kind] = _additive(model, hidden)
+    return masks if len(masks) > 1 else masks[next(iter(kinds))]
+
+
 def _mask(model: PreTrainedModel, positions: torch.Tensor, visible: int, window: int | None) -> torch.Tensor:
     keys = torch.arange(visible, device=positions.device)
     hidden = keys > positions[:, :, None]
     if window:
         hidden |= keys <= positions[:, :, None] - window
+    return _additive(model, hidden)
+
+
+def _additive(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
     lowest = torch.finfo(model.dtype).min
-    return torch.zeros(hidden.shape, dtype=model.dtype, device=positions.device).masked_fill_(hidden, lowest)[:, None]
+    return torch.zeros(hidden.shape, dtype=model.dtype, device=hidden.device).masked_fill_(hidden, lowest)[:, None]
 
 
 def _window(model: PreTrainedModel) -> int | None:

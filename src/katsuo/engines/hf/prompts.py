@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy
 from jinja2 import TemplateError
 
 from katsuo.engines.hf.memory import Question, Tokens, shared_length
+from katsuo.errors import ModelError
 from katsuo.records import Message, Prompt
 
 _STAND_IN = "\ue000{}\ue001"
@@ -61,3 +62,34 @@ def _encode_around(tokenizer: Any, messages: tuple[Message, ...], *, is_open: bo
         tokens += tokenizer(before, add_special_tokens=False).input_ids
         tokens += tokenizer(message.content.strip(), add_special_tokens=False, split_special_tokens=True).input_ids
     return tokens + list(tokenizer(rest, add_special_tokens=False).input_ids)
+
+
+def encode_plain(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Give the tokens of texts that continue others: nothing before or after, and no control token."""
+    if not texts:
+        return []
+    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True).input_ids
+    return ids
+
+
+def opening_tokens(tokenizer: Any, *, end_tokens: Collection[int]) -> list[int]:
+    """Give what the tokenizer puts before a text, such as a beginning-of-sequence token."""
+    ids = list(tokenizer("").input_ids)
+    return ids[:-1] if ids and ids[-1] in end_tokens else ids
+
+
+def end_token(tokenizer: Any, *, end_tokens: Collection[int]) -> int:
+    """Give the token that ends an answer to a raw prompt; raise `ModelError` where nothing names one."""
+    own = tokenizer.eos_token_id
+    if own is None and not end_tokens:
+        raise ModelError("the tokenizer names no end token", hint="set eos_token in its tokenizer_config.json")
+    return int(own if own is not None else min(end_tokens))
+
+
+def closing_tokens(tokenizer: Any, *, end_tokens: Collection[int]) -> list[int]:
+    """Give what the chat template writes after an answer, up to the token that ends it."""
+    chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _STAND_IN}]
+    rendered = tokenizer.apply_chat_template(chat, tokenize=False)
+    after = list(tokenizer(rendered.partition(_STAND_IN)[2], add_special_tokens=False).input_ids)
+    end = next((place for place, token in enumerate(after) if token in end_tokens), None)
+    return [end_token(tokenizer, end_tokens=end_tokens)] if end is None else after[: end + 1]

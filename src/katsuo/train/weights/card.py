@@ -52,7 +52,7 @@ def _opening(job: Job, trained: Trained) -> str:
     if job.codec:
         lines.append(
             f"It writes tasks in the `{job.codec}` format: a task type and a passage in, an instruction and a response "
-            "out. Load it with `katsuo generate DOCS --model BASE --adapter THIS_FOLDER`."
+            "out. Load it with `katsuo generate DOCS --model THIS_FOLDER`."
         )
     if any(source.get("terms") == "non-commercial" for source in job.data.get("sources") or []):
         lines.append(

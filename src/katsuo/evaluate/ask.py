@@ -1,0 +1,160 @@
+"""Put questions to an engine: choices are ranked by their log-probabilities, free answers written greedily."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from katsuo.config import Sampling
+from katsuo.engines import CanGenerate, CanScore, Choices, Scores
+from katsuo.errors import EngineError, UsageError
+from katsuo.evaluate.fit import CountTokens, fit
+from katsuo.evaluate.metrics import exact_match, token_f1
+from katsuo.evaluate.settings import EvaluateSettings
+from katsuo.evaluate.suites.items import Question
+from katsuo.records import Completion, Message, Passage, Prompt
+from katsuo.tasks.style import Asked
+
+_ROOM_FOR_TURNS = 64
+"""Tokens that a chat template may put around an instruction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """
+    What a model made of one question.
+
+    `score` is 100 or 0 for a ranked choice and the token F1 for a written answer; `cut_chars` is how much of the
+    passage was left out. `choice` and `gold_choice` are places among `choices`, -1 for a written answer.
+    """
+
+    item: str
+    row: int
+    template: str
+    prediction: str
+    golds: tuple[str, ...]
+    score: float
+    exact: float
+    choice: int = -1
+    gold_choice: int = -1
+    choices: tuple[str, ...] = ()
+    log_probabilities: tuple[float, ...] = ()
+    choice_tokens: tuple[int, ...] = ()
+    cut_chars: int = 0
+    prompt_chars: int = 0
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Ask one engine in one style under one set of settings."""
+
+    engine: CanGenerate
+    ask: Callable[[str], Asked]
+    is_chat: bool
+    settings: EvaluateSettings
+    count_tokens: CountTokens
+
+    def examine(self, questions: Sequence[Question]) -> list[Prediction]:
+        """Give one prediction per question, in order; raise `EngineError` for one that cannot be answered."""
+        instructions = self.instructions(questions)
+        if questions and questions[0].choices:
+            return self._rank(questions, instructions)
+        return self._write(questions, instructions)
+
+    def check(self, *, is_ranked: bool) -> None:
+        """Raise `UsageError` for an engine that can not do what is asked."""
+        if is_ranked and not isinstance(self.engine, CanScore):
+            raise UsageError(
+                f'the engine "{self.settings.engine}" gives no log-probabilities, which ranking needs',
+                hint="use --engine hf, or a server that returns prompt log-probabilities",
+            )
+
+    def choices(self, question: Question, instruction: str) -> Choices:
+        """Give a ranked question as an engine takes it."""
+        prompt = _prompt(question, self.ask(instruction))
+        return Choices(prompt, question.choices, has_end=self.has_end(question.choices))
+
+    def has_end(self, choices: Sequence[str]) -> bool:
+        """Say whether the end of the answer is scored."""
+        if self.settings.eos != "auto":
+            return self.settings.eos == "yes"
+        # Without its end, a choice that another one begins with can never lose to it.
+        is_begun = any(one != other and other.startswith(one) for one in choices for other in choices)
+        return not self.is_chat or is_begun
+
+    def instructions(self, questions: Sequence[Question]) -> list[str]:
+        """Write the instructions, each cut from its passage's side until it fits."""
+        room = self.engine.info.context_tokens - _ROOM_FOR_TURNS - self._longest_answer(questions)
+        limit = min(self.settings.max_prompt_tokens, room)
+        passages = fit(questions, limit, self.count_tokens)
+        for question, passage in zip(questions, passages, strict=True):
+            if passage is None:
+                raise UsageError(
+                    f'template "{question.template}" alone is longer than {limit} tokens for row {question.item.row}',
+                    hint="raise --max-prompt-tokens, or use a model with a longer context",
+                )
+        return [question.instruction(passage) for question, passage in zip(questions, passages, strict=True)]
+
+    def _longest_answer(self, questions: Sequence[Question]) -> int:
+        choices = list({choice for question in questions for choice in question.choices})
+        return max(self.count_tokens(choices)) + 2 if choices else self.settings.max_new_tokens
+
+    def _rank(self, questions: Sequence[Question], instructions: Sequence[str]) -> list[Prediction]:
+        assert isinstance(self.engine, CanScore)
+        asked = [self.choices(*pair) for pair in zip(questions, instructions, strict=True)]
+        outcomes = self.engine.score(asked)
+        return [self._ranked(*one) for one in zip(questions, instructions, outcomes, strict=True)]
+
+    def _ranked(self, question: Question, instruction: str, scores: Scores) -> Prediction:
+        if scores.finish != "stop":
+            raise EngineError(
+                f'row {question.item.row} with template "{question.template}" cannot be scored: '
+                f"{scores.error or 'it is too long for the model'}",
+                hint="lower --max-prompt-tokens",
+            )
+        values = normalised(scores, question.choices, self.settings.normalise)
+        choice = values.index(max(values))
+        is_right = 100.0 * (choice == question.gold)
+        return Prediction(
+            question.item.id, question.item.row, question.template, question.choices[choice], question.item.golds,
+            is_right, is_right, choice, question.gold, question.choices, scores.log_probabilities, scores.tokens,
+            cut_chars=len(question.instruction()) - len(instruction), prompt_chars=len(instruction),
+        )  # fmt: skip
+
+    def _write(self, questions: Sequence[Question], instructions: Sequence[str]) -> list[Prediction]:
+        sampling = Sampling(temperature=0.0, max_new_tokens=self.settings.max_new_tokens, grammar=False)
+        prompts = [_prompt(question, self.ask(text)) for question, text in zip(questions, instructions, strict=True)]
+        outcomes = self.engine.generate(prompts, sampling)
+        return [self._written(*one) for one in zip(questions, instructions, outcomes, strict=True)]
+
+    def _written(self, question: Question, instruction: str, completion: Completion) -> Prediction:
+        if completion.finish not in ("stop", "length"):
+            raise EngineError(
+                f'row {question.item.row} with template "{question.template}" cannot be answered: '
+                f"{completion.error or 'it is too long for the model'}",
+                hint="lower --max-prompt-tokens",
+            )
+        golds = question.item.golds[:1] if self.settings.first_gold else question.item.golds
+        text = completion.text.strip()
+        return Prediction(
+            question.item.id, question.item.row, question.template, text, golds, token_f1(golds, text),
+            exact_match(golds, text), cut_chars=len(question.instruction()) - len(instruction),
+            prompt_chars=len(instruction),
+        )  # fmt: skip
+
+
+def normalised(scores: Scores, choices: Sequence[str], by: str) -> list[float]:
+    """Give the choices' log-probabilities, as they are or divided by their length."""
+    lengths: Sequence[int] = [1] * len(choices)
+    if by == "tokens":
+        lengths = scores.tokens
+    elif by == "bytes":
+        lengths = [len(choice.encode()) for choice in choices]
+    return [value / length for value, length in zip(scores.log_probabilities, lengths, strict=True)]
+
+
+def _prompt(question: Question, asked: Asked) -> Prompt:
+    item = question.item
+    place = Passage(item.id, "", "", 0, 0)
+    messages: tuple[Message, ...] = () if isinstance(asked, str) else asked
+    return Prompt(item.id, place, "", 0, 0, text=asked if isinstance(asked, str) else "", messages=messages)

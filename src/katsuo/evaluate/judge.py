@@ -1,0 +1,167 @@
+"""Score one system on one or more data sets: ask, keep every prediction, add up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from katsuo.errors import UsageError
+from katsuo.evaluate.ask import Examiner, Prediction
+from katsuo.evaluate.folder import Draft, Evaluation, open_draft
+from katsuo.evaluate.metrics import majority, score_labels
+from katsuo.evaluate.overlap import Overlap, find_overlap, texts_of
+from katsuo.evaluate.settings import EvaluateSettings, identity
+from katsuo.evaluate.suites import Sheet, Suite, make_sheet
+from katsuo.evaluate.suites.items import portions
+from katsuo.evaluate.suites.rows import find_data, read_rows, rename
+from katsuo.evaluate.system import System, open_examiner
+from katsuo.evaluate.verdict import FEWEST_ITEMS
+from katsuo.store import Run
+
+_ITEMS_PER_PART = 32
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an evaluation has come."""
+
+    set: str
+    done: int
+    total: int
+    per_s: float = 0.0
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def read_sheet(suite: Suite, data: Path | None, settings: EvaluateSettings) -> Sheet:
+    """Read a suite's rows and write its questions."""
+    place = find_data(suite.data, data, suite_file=Path(suite.file))
+    rows = rename(read_rows(place), suite.columns, where=place)
+    narrowed = suite.narrowed(settings.templates)
+    return make_sheet(narrowed, rows, limit=settings.limit, seed=settings.seed)
+
+
+def judge(
+    system: System,
+    sheets: Sequence[Sheet],
+    output: Path,
+    settings: EvaluateSettings,
+    *,
+    run: Path | None = None,
+    on_progress: OnProgress = lambda _: None,
+) -> Evaluation:
+    """
+    Score a system on data sets, and leave a folder with the scores and every prediction.
+
+    The same call goes on where a stopped one ended, some items with all their templates at a time. With `run`, the
+    run's passages and examples are searched for the test rows.
+    """
+    names = [sheet.suite.name for sheet in sheets]
+    if len(set(names)) < len(names):
+        raise UsageError("a data set is given twice", hint="give each suite once")
+    examiner, told = open_examiner(system, settings)
+    for sheet in sheets:
+        examiner.check(is_ranked=sheet.suite.is_ranked)
+    asked = {"format": "katsuo-evaluation-1", "system": system.name, **told, "settings": identity(settings)}
+    asked["sets"] = {sheet.suite.name: hash_of(sheet) for sheet in sheets}
+    draft = open_draft(output, asked)
+    if finished := draft.finished():
+        return finished
+    started = time.monotonic()
+    for sheet in sheets:
+        _answer(sheet, examiner, draft, on_progress)
+    seconds = time.monotonic() - started
+    overlaps = _overlaps(sheets, run)
+    scores = {sheet.suite.name: summary(sheet, draft.read(sheet.suite.name)) for sheet in sheets}
+    for name, overlap in overlaps.items():
+        scores[name]["overlap"] = asdict(overlap)
+        scores[name]["warnings"] += [overlap.warning] if overlap.warning else []
+    mean = float(numpy.mean([one["mean"] for one in scores.values()]))
+    return draft.finish(names, {**asked, "sets": scores, "mean": mean, "seconds": round(seconds, 3)})
+
+
+def summary(sheet: Sheet, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """Give a set's scores by template, their mean and spread, and what a reader has to be warned of."""
+    suite = sheet.suite
+    by_template = {
+        template.name: _scores(suite, sheet.labels, [one for one in predictions if one.template == template.name])
+        for template in suite.templates
+    }
+    counted = [scores[suite.metric] for scores in by_template.values()]
+    told: dict[str, Any] = {
+        "task_type": suite.task_type,
+        "metric": suite.metric,
+        "asked": hash_of(sheet),
+        "items": len(sheet.items),
+        "rows": sheet.rows,
+        "left_out": dict(sheet.left_out),
+        "mean": float(numpy.mean(counted)),
+        "spread": float(numpy.std(counted)),
+        "templates": by_template,
+        "cut_prompts": sum(one.cut_chars > 0 for one in predictions),
+        "warnings": _warnings(sheet),
+    }
+    if suite.is_ranked and sheet.labels:
+        golds = [_label(sheet.labels, item.golds[0]) for item in sheet.items]
+        told["majority"] = majority(golds)
+    return told
+
+
+def _answer(sheet: Sheet, examiner: Examiner, draft: Draft, on_progress: OnProgress) -> None:
+    name, done, fresh, started = sheet.suite.name, 0, 0, time.monotonic()
+    for part, items in portions(sheet.items, _ITEMS_PER_PART):
+        if not draft.has(name, part):
+            draft.write_part(name, part, examiner.examine([one for item in items for one in sheet.of(item)]))
+            fresh += len(items)
+        done += len(items)
+        on_progress(Progress(name, done, len(sheet.items), fresh / max(time.monotonic() - started, 1e-9)))
+
+
+def _scores(suite: Suite, labels: Sequence[str], predictions: Sequence[Prediction]) -> dict[str, Any]:
+    mean_score = _mean([one.score for one in predictions])
+    if not suite.is_ranked:
+        return {"f1": mean_score, "exact_match": _mean([one.exact for one in predictions])}
+    if suite.metric != "macro_f1":
+        return {"accuracy": mean_score}
+    golds = [labels[one.gold_choice] for one in predictions]
+    chosen = [labels[one.choice] for one in predictions]
+    return {**score_labels(golds, chosen), "chosen": {label: chosen.count(label) for label in labels}}
+
+
+def _warnings(sheet: Sheet) -> list[str]:
+    told = [f"{count} {reason} test rows left out" for reason, count in sheet.left_out.items()]
+    if len(sheet.items) < FEWEST_ITEMS:
+        told.append(f"only {len(sheet.items)} items: too few for a verdict")
+    return told
+
+
+def _overlaps(sheets: Sequence[Sheet], run: Path | None) -> Mapping[str, Overlap]:
+    if run is None:
+        return {}
+    opened = Run(run)
+    return {sheet.suite.name: find_overlap(sheet.items, texts_of(opened)) for sheet in sheets}
+
+
+def hash_of(sheet: Sheet) -> str:
+    """Give a hash of all that is asked and of what the answers should be."""
+    digest = blake2b(digest_size=8)
+    for item in sheet.items:
+        for question in sheet.of(item):
+            asked = [item.id, question.template, question.instruction(), *question.choices, *item.golds]
+            digest.update("\0".join(asked).encode("utf-8", "surrogatepass") + b"\1")
+    return digest.hexdigest()
+
+
+def _label(labels: Sequence[str], gold: str) -> str:
+    return next(label for label in labels if label.casefold() == gold.casefold())
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(numpy.mean(values)) if values else 0.0

@@ -1,0 +1,148 @@
+"""
+The folder of an experiment: the only code that knows the file names inside it.
+
+    OUT/
+    ├── experiment.yaml                 every setting
+    ├── stages/SET/seed-0/adapt.json    written last: what a stage cost, and its command; .log beside it
+    ├── sets/SET/split/                 documents for the generator, test rows, what was held out
+    ├── sets/SET/settings/              recipes of the commands
+    ├── sets/SET/seed-0/runs/SYSTEM     run folders
+    ├── sets/SET/seed-0/adapters/SYSTEM
+    ├── sets/SET/seed-0/scores/SYSTEM   evaluations; of the model as it is: sets/SET/scores/zero-shot
+    ├── sets/SET/seed-0/general/SYSTEM  general abilities; of the model as it is: general/zero-shot
+    ├── results.json                    all numbers
+    └── report.html, report.md, report.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from katsuo.errors import RunChangedError, RunExistsError, StoreError
+from katsuo.experiment.settings import Experiment, experiment_from, read_experiment
+
+ZERO_SHOT = "zero-shot"
+_HELD = "experiment.yaml"
+
+
+class ExperimentFolder:
+    """An experiment on disk; raise `StoreError` for any other folder."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / _HELD).is_file():
+            raise StoreError(f'"{self.path}" holds no experiment', hint="make one with `katsuo run recipe.yaml -o OUT`")
+
+    @property
+    def experiment(self) -> Experiment:
+        """The settings that the experiment is made with."""
+        return read_experiment(self.path / _HELD)
+
+    def split(self, name: str) -> Path:
+        """Give the folder of a set's split."""
+        return self.path / "sets" / name / "split"
+
+    def settings(self, name: str) -> Path:
+        """Give the folder of the recipes that a set's commands read."""
+        return self.path / "sets" / name / "settings"
+
+    def run(self, name: str, seed: int, system: str) -> Path:
+        """Give a run folder."""
+        return self._seed(name, seed) / "runs" / system
+
+    def adapter(self, name: str, seed: int, system: str) -> Path:
+        """Give the folder of a training."""
+        return self._seed(name, seed) / "adapters" / system
+
+    def scores(self, name: str, seed: int, system: str) -> Path:
+        """Give the folder of an evaluation; that of the model as it is does not depend on the seed."""
+        place = self.path / "sets" / name if system == ZERO_SHOT else self._seed(name, seed)
+        return place / "scores" / system
+
+    def general(self, name: str, seed: int, system: str) -> Path:
+        """Give the folder of a system's general abilities; those of the model as it is depend on no set."""
+        return (self.path if system == ZERO_SHOT else self._seed(name, seed)) / "general" / system
+
+    def log(self, stage: str) -> Path:
+        """Give the file that a stage's output goes to."""
+        return self.path / "stages" / f"{stage}.log"
+
+    def marker(self, stage: str) -> dict[str, Any] | None:
+        """Give what a finished stage cost, None for one that is not done."""
+        path = self.path / "stages" / f"{stage}.json"
+        return read_json(path) if path.is_file() else None
+
+    def write_marker(self, stage: str, told: Mapping[str, Any]) -> None:
+        """Write that a stage is done."""
+        write_json(self.path / "stages" / f"{stage}.json", told)
+
+    def write_results(self, told: Mapping[str, Any]) -> None:
+        """Write all numbers."""
+        write_json(self.path / "results.json", told)
+
+    def results(self) -> dict[str, Any]:
+        """Read all numbers."""
+        return read_json(self.path / "results.json")
+
+    def _seed(self, name: str, seed: int) -> Path:
+        return self.path / "sets" / name / f"seed-{seed}"
+
+
+def open_folder(path: Path, experiment: Experiment) -> ExperimentFolder:
+    """Make the folder, or take up the one that is there; raise `RunChangedError` when it holds another experiment."""
+    held = path / _HELD
+    if held.is_file():
+        before, now = (_flat(one.model_dump(mode="json")) for one in (read_experiment(held), experiment))
+        changed = [
+            f"{key}: {before.get(key)!r} → {now.get(key)!r}"
+            for key in sorted({*before, *now})
+            if before.get(key) != now.get(key)
+        ]
+        if changed:
+            raise RunChangedError(
+                f'"{path}" holds another experiment:\n  ' + "\n  ".join(changed),
+                hint="give another folder with -o, or the old settings",
+            )
+        return ExperimentFolder(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunExistsError(f'"{path}" exists and holds no experiment', hint="give an empty or a new folder with -o")
+    write_text(held, experiment.to_yaml())
+    return ExperimentFolder(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object; raise `StoreError`."""
+    try:
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f'cannot read "{path}": {error}', hint="remove it and give the same command again") from error
+    return told
+
+
+def write_json(path: Path, told: Mapping[str, Any]) -> None:
+    """Write an object, whole."""
+    write_text(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside the place and rename, so that a half-written file never bears the name."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise StoreError(f'cannot write "{path}": {error}', hint="check the space and the rights there") from error
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+__all__ = ["ExperimentFolder", "experiment_from", "open_folder", "read_json", "write_json", "write_text"]

@@ -1,0 +1,95 @@
+"""What systems lost beside the task, against the model as it is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy
+
+from katsuo.evaluate.folder import Evaluation
+from katsuo.evaluate.statistics import Gain, Outcomes, mean_gain, paired_bootstrap
+from katsuo.evaluate.verdict import Claim
+from katsuo.experiment.folder import ZERO_SHOT, ExperimentFolder, read_json
+from katsuo.experiment.general import GENERAL, SUITES
+from katsuo.experiment.settings import BASELINES, OURS
+
+ABILITY = "general instruction following"
+
+
+def forgetting_of(folder: ExperimentFolder) -> dict[str, Any]:
+    """
+    Give perplexity, requests followed and scores on general suites, by set and system, with the change of each.
+
+    Empty where nothing was measured. Changes are those against the model as it is, on the same items; that of
+    perplexity is in nats per token, where less is better.
+    """
+    seed = folder.experiment.seeds[0]
+    first = next(iter(folder.experiment.sets))
+    before = folder.general(first, seed, ZERO_SHOT)
+    if not (before / GENERAL).is_file():
+        return {}
+    told: dict[str, Any] = {ZERO_SHOT: _measured(before), "sets": {}}
+    base = _outcomes(before)
+    for name in folder.experiment.sets:
+        found = {}
+        for system in (OURS, *BASELINES):
+            place = folder.general(name, seed, system)
+            if system == ZERO_SHOT or not (place / GENERAL).is_file():
+                continue
+            after = _outcomes(place)
+            gains = {key: paired_bootstrap(after[key], base[key]) for key in after if key in base}
+            following = [gain for key, gain in gains.items() if key != "perplexity"]
+            if following:
+                gains[ABILITY] = mean_gain(following)
+            found[system] = {**_measured(place), "changes": {key: _plain(gain) for key, gain in gains.items()}}
+        told["sets"][name] = found
+    return told
+
+
+def loss_of_ability(told: dict[str, Any], system: str) -> Claim | None:
+    """Give the change of general abilities for the verdict: the mean over the sets, with the widest interval."""
+    found = [one[system]["changes"][ABILITY] for one in told.get("sets", {}).values() if _has(one, system)]
+    if not found:
+        return None
+    low, high = min(one["low"] for one in found), max(one["high"] for one in found)
+    difference = float(numpy.mean([one["difference"] for one in found]))
+    return Claim(ABILITY, difference, low, high, found[0]["items"], "accuracy")
+
+
+def _has(systems: dict[str, Any], system: str) -> bool:
+    return ABILITY in systems.get(system, {}).get("changes", {})
+
+
+def _measured(place: Any) -> dict[str, Any]:
+    """Give the numbers of one system."""
+    general = read_json(place / GENERAL)
+    told: dict[str, Any] = {}
+    if texts := general.get("texts"):
+        told["perplexity"] = math.exp(sum(one["nats"] for one in texts) / sum(one["tokens"] for one in texts))
+    if requests := general.get("requests"):
+        told["requests followed"] = 100.0 * sum(one["followed"] for one in requests) / len(requests)
+    if general["suites"]:
+        scores = Evaluation(place / SUITES).scores["sets"]
+        told |= {name: one["mean"] for name, one in scores.items()}
+    return told
+
+
+def _outcomes(place: Any) -> dict[str, Outcomes]:
+    """Give what can be compared item by item."""
+    general = read_json(place / GENERAL)
+    found: dict[str, Outcomes] = {}
+    if texts := general.get("texts"):
+        found["perplexity"] = Outcomes(numpy.array([[one["nats"] / one["tokens"] for one in texts]]))
+    if requests := general.get("requests"):
+        found["requests followed"] = Outcomes(numpy.array([[100.0 * one["followed"] for one in requests]]))
+    if general["suites"]:
+        evaluation = Evaluation(place / SUITES)
+        found |= {name: evaluation.outcomes(name)[0] for name in evaluation.sets}
+    return found
+
+
+def _plain(gain: Gain) -> dict[str, Any]:
+    low, high = gain.interval
+    told = {"difference": gain.difference, "low": low, "high": high, "items": gain.items}
+    return {**told, "is_significant": gain.is_significant}

@@ -1,0 +1,219 @@
+"""All numbers of an experiment, put together from its folders: scores, gains, the verdict, forgetting, cost."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+
+from katsuo.errors import UsageError
+from katsuo.evaluate.folder import Evaluation
+from katsuo.evaluate.statistics import Gain, Outcomes, mean_gain, paired_bootstrap
+from katsuo.evaluate.verdict import FEWEST_ITEMS, Claim, verdict
+from katsuo.experiment.folder import ZERO_SHOT, ExperimentFolder, read_json
+from katsuo.experiment.forgetting import forgetting_of, loss_of_ability
+from katsuo.experiment.plan import plan
+from katsuo.experiment.settings import BASELINES, OURS
+from katsuo.experiment.split import TOLD
+from katsuo.models import public_name
+
+FORMAT = "katsuo-results-1"
+MAJORITY = "majority"
+NAMES = {
+    OURS: "katsuo's data",
+    MAJORITY: "majority class",
+    "zero-shot": "zero-shot",
+    "self-supervised": "self-supervision",
+    "prompted": "the prompted generator's data",
+    "shuffled": "shuffled passages",
+    "supervised": "labelled data",
+}
+MEANINGS = {
+    OURS: "adapted to the examples that the task generator wrote",
+    MAJORITY: "always says the label that is most frequent among the test rows",
+    "zero-shot": "the model as it is",
+    "self-supervised": "trained on the raw passages by next-word prediction",
+    "prompted": "adapted to examples that a prompted chat model wrote",
+    "shuffled": "adapted to the same examples, each beside a passage of another one",
+    "supervised": "adapted to labelled rows: an upper bound",
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one system did on one set, the wordings of all seeds side by side."""
+
+    outcomes: Outcomes
+    templates: list[str]
+    seeds: list[float]
+
+    def by_template(self) -> dict[str, float]:
+        """Give the score of each template, over the seeds."""
+        scores = self.outcomes.scores(numpy.ones((1, self.outcomes.values.shape[1])))[0]
+        return {
+            name: float(numpy.mean([score for score, one in zip(scores, self.templates, strict=True) if one == name]))
+            for name in dict.fromkeys(self.templates)
+        }
+
+
+def gather(folder: ExperimentFolder) -> dict[str, Any]:
+    """Give all numbers of an experiment whose stages are done; those of a stage that was left out are not there."""
+    experiment = folder.experiment
+    sets, gains, metrics = {}, {}, set()
+    for name in experiment.sets:
+        sets[name], gains[name] = _set(folder, name)
+        metrics.add(sets[name]["metric"])
+    metric = metrics.pop() if len(metrics) == 1 else "f1"
+    shared = [system for system in (MAJORITY, *BASELINES) if all(system in found for found in gains.values())]
+    means = {system: mean_gain([found[system] for found in gains.values()]) for system in shared}
+    forgotten = forgetting_of(folder)
+    warnings = [f"{name}: {text}" for name, told in sets.items() for text in told["warnings"]]
+    compared = [system for system in BASELINES if system in means and system != "supervised"]
+    return {
+        "format": FORMAT,
+        "name": f"{public_name(experiment.model)} adapted to {', '.join(experiment.sets)}",
+        "verdict": verdict(
+            [_claim(system, means[system], metric) for system in compared],
+            forgetting=loss_of_ability(forgotten, OURS),
+            warnings=warnings,
+        ),
+        "warnings": warnings,
+        "metric": metric,
+        "systems": {key: {"name": NAMES[key], "meaning": MEANINGS[key]} for key in (OURS, MAJORITY, *BASELINES)},
+        "sets": sets,
+        "mean": {
+            "scores": _mean_scores(sets),
+            "gains": {system: _plain(gain) for system, gain in means.items()},
+        },
+        "forgetting": forgotten,
+        "cost": _costs(folder),
+        "seeds": list(experiment.seeds),
+        "runs": _places(folder, folder.run),
+        "adapters": _places(folder, folder.adapter),
+        "recipe": experiment.to_yaml(),
+        "machine": {
+            "cores": os.cpu_count(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _set(folder: ExperimentFolder, name: str) -> tuple[dict[str, Any], dict[str, Gain]]:
+    experiment = folder.experiment
+    found = {system: _judged(folder, name, system) for system in (OURS, *BASELINES)}
+    judged = {system: one for system, one in found.items() if one is not None}
+    scores = _evaluation(folder, name, experiment.seeds[0], OURS)
+    assert scores is not None, "the system itself is always judged"
+    told = next(iter(scores.scores["sets"].values()))
+    if "majority" in told:
+        judged[MAJORITY] = _majority(judged[OURS])
+    gains = {
+        system: paired_bootstrap(judged[OURS].outcomes, one.outcomes)
+        for system, one in judged.items()
+        if system != OURS
+    }
+    return {
+        **{key: told[key] for key in ("task_type", "metric", "items", "rows", "left_out")},
+        "templates": list(dict.fromkeys(judged[OURS].templates)),
+        "scores": {
+            system: {"mean": one.outcomes.score(), "templates": one.by_template(), "seeds": one.seeds}
+            for system, one in judged.items()
+        },
+        "gains": {
+            system: {**_plain(gain), "templates": _template_gains(judged[OURS], judged[system])}
+            for system, gain in gains.items()
+        },
+        "chosen": {system: _chosen(folder, name, system) for system in judged if system != MAJORITY},
+        "split": read_json(folder.split(name) / TOLD),
+        "overlap": told.get("overlap"),
+        # Too few items are told by the verdict itself, from the numbers.
+        "warnings": [text for text in told["warnings"] if not text.startswith("only ")],
+        "is_enough": told["items"] >= FEWEST_ITEMS,
+    }, gains
+
+
+def _judged(folder: ExperimentFolder, name: str, system: str) -> Judged | None:
+    """Put the seeds of a system side by side, or the one evaluation of the model as it is as often."""
+    evaluations = [_evaluation(folder, name, seed, system) for seed in folder.experiment.seeds]
+    found = [one.outcomes(one.sets[0]) for one in evaluations if one is not None]
+    if len(found) < len(evaluations):
+        return None
+    first = found[0][0]
+    if any(items != found[0][1] for _, items, _ in found):
+        raise UsageError(f'the seeds of "{system}" were judged on different rows', hint="begin in a new folder with -o")
+    values: Any = numpy.concatenate([outcomes.values for outcomes, _, _ in found])
+    scores = [outcomes.score() for outcomes, _, _ in found]
+    templates = [template for _, _, asked in found for template in asked]
+    return Judged(Outcomes(values, first.golds, first.labels), templates, scores[:1] if system == ZERO_SHOT else scores)
+
+
+def _evaluation(folder: ExperimentFolder, name: str, seed: int, system: str) -> Evaluation | None:
+    place = folder.scores(name, seed, system)
+    return Evaluation(place) if (place / "scores.json").is_file() else None
+
+
+def _majority(ours: Judged) -> Judged:
+    """Say the most frequent label every time."""
+    golds = ours.outcomes.golds
+    assert golds is not None, "only labels have a majority"
+    label = int(numpy.bincount(golds, minlength=ours.outcomes.labels).argmax())
+    values: Any = numpy.full(ours.outcomes.values.shape, label, dtype=numpy.int64)
+    outcomes = Outcomes(values, golds, ours.outcomes.labels)
+    return Judged(outcomes, ours.templates, [outcomes.score()])
+
+
+def _template_gains(ours: Judged, theirs: Judged) -> dict[str, float]:
+    other = theirs.by_template()
+    return {name: score - other[name] for name, score in ours.by_template().items()}
+
+
+def _chosen(folder: ExperimentFolder, name: str, system: str) -> dict[str, int]:
+    """Count the labels that a system chose, over the templates of the first seed."""
+    evaluation = _evaluation(folder, name, folder.experiment.seeds[0], system)
+    counts: dict[str, int] = {}
+    for scores in next(iter(evaluation.scores["sets"].values()))["templates"].values() if evaluation else ():
+        for label, count in scores.get("chosen", {}).items():
+            counts[label] = counts.get(label, 0) + count
+    return counts
+
+
+def _mean_scores(sets: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Give the mean over the sets of every system that was judged on all of them."""
+    shared = [system for system in NAMES if all(system in told["scores"] for told in sets.values())]
+    return {system: float(numpy.mean([told["scores"][system]["mean"] for told in sets.values()])) for system in shared}
+
+
+def _costs(folder: ExperimentFolder) -> list[dict[str, Any]]:
+    return [{"stage": stage.name, **(folder.marker(stage.name) or {})} for stage in plan(folder)]
+
+
+def _places(folder: ExperimentFolder, place: Callable[[str, int, str], Any]) -> dict[str, dict[str, str]]:
+    """Give the folders of the first seed that are there, by set and system, as paths below the experiment."""
+    seed = folder.experiment.seeds[0]
+    return {
+        name: {
+            system: str(place(name, seed, system).relative_to(folder.path))
+            for system in (OURS, *BASELINES)
+            if system != ZERO_SHOT and place(name, seed, system).is_dir()
+        }
+        for name in folder.experiment.sets
+    }
+
+
+def _claim(system: str, gain: Gain, metric: str) -> Claim:
+    low, high = gain.interval
+    return Claim(NAMES[system], gain.difference, low, high, gain.items, metric)
+
+
+def _plain(gain: Gain) -> dict[str, Any]:
+    low, high = gain.interval
+    told = {"difference": gain.difference, "low": low, "high": high, "items": gain.items}
+    return {**told, "is_significant": gain.is_significant}
+
+
+__all__: Sequence[str] = ("FORMAT", "gather")

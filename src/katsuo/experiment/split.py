@@ -1,0 +1,169 @@
+"""Split by document before anything is generated: what a test row is about never reaches the generator."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from katsuo.config import recipe_from
+from katsuo.errors import SourceError
+from katsuo.evaluate.judge import read_sheet
+from katsuo.evaluate.settings import EvaluateSettings
+from katsuo.evaluate.suites import Item
+from katsuo.evaluate.suites.rows import find_data, read_rows
+from katsuo.experiment.folder import ExperimentFolder, write_json, write_text
+from katsuo.experiment.settings import Experiment
+from katsuo.records import Document
+from katsuo.sources import iter_documents
+
+DOCUMENTS, TEST, LABELLED, HELD_OUT, TOLD = (
+    "documents.jsonl", "test.jsonl", "labelled.jsonl", "held_out.jsonl", "split.json",
+)  # fmt: skip
+_NGRAM = 13
+_SHARE = 0.5
+"""A document that holds this share of a test passage's runs of words is the one that it was taken from."""
+_WORDS = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Documents for the generator, and the rows (by number) that test and that may be trained on."""
+
+    documents: list[Document]
+    held_out: list[str]
+    test: list[int]
+    labelled: list[int]
+
+
+def split_set(folder: ExperimentFolder, name: str) -> None:
+    """
+    Write a set's split: documents for the generator, test rows, rows for the upper bound, and held-out texts.
+
+    Raise `SourceError` when no document or no test row is left.
+    """
+    experiment = folder.experiment
+    one, place = experiment.sets[name], folder.split(name)
+    suite = one.read_suite()
+    data = Path(one.data) if one.data else None
+    rows_file = find_data(suite.data, data, suite_file=Path(suite.file))
+    rows = read_rows(rows_file)
+    items = read_sheet(suite, rows_file, EvaluateSettings(templates=1)).items
+    documents, unread = _read_documents(experiment, name)
+    named = [str(rows[item.row].get(one.document_column, "")) if one.document_column else "" for item in items]
+    split = split_documents(documents, items, named, test_share=experiment.test_share)
+    if not split.documents:
+        raise SourceError(
+            f'every document of "{name}" has test rows: none is left for the generator',
+            hint="lower test_share, or add documents that no row is about",
+        )
+    trained_on, tested = set(split.labelled), set(split.test)
+    # Rows that cannot be asked about stay with the test rows: the evaluation counts them.
+    test = [row for number, row in enumerate(rows) if number not in trained_on]
+    _write_rows(place / DOCUMENTS, ({"text": one.text, "source": one.source} for one in split.documents))
+    _write_rows(place / TEST, test)
+    further = read_rows(Path(one.labelled)) if one.labelled else []
+    _write_rows(place / LABELLED, [*(rows[number] for number in split.labelled), *further])
+    _write_rows(place / HELD_OUT, ({"text": item.passage} for item in items if item.row in tested and item.passage))
+    told = {
+        "documents": len(documents),
+        "documents_unread": unread,
+        "documents_held_out": len(split.held_out),
+        "held_out": split.held_out[:100],
+        "test_rows": len(test),
+        "labelled_rows": len(split.labelled) + len(further),
+        "rows_without_document": len(items) - len(_owners(documents, items, named)),
+    }
+    write_json(place / TOLD, told)
+
+
+def split_documents(
+    documents: Sequence[Document], items: Sequence[Item], named: Sequence[str], *, test_share: float = 1.0
+) -> Split:
+    """
+    Hold out `test_share` of the documents that rows are about, drawn by hash; all others go to the generator.
+
+    A row belongs to the document that `named` says, or to each that holds half of its passage. A row is a test row
+    unless all of its documents go to the generator.
+    """
+    owners = _owners(documents, items, named)
+    labelled = sorted({place for found in owners.values() for place in found})
+    count = max(1, round(len(labelled) * test_share)) if labelled else 0
+    held_out = set(sorted(labelled, key=lambda place: _hash(documents[place].source))[:count])
+    test = [item.row for number, item in enumerate(items) if not owners.get(number) or owners[number] & held_out]
+    tested = set(test)
+    return Split(
+        [document for place, document in enumerate(documents) if place not in held_out],
+        [documents[place].source for place in sorted(held_out)],
+        test,
+        [item.row for item in items if item.row not in tested],
+    )
+
+
+def _owners(documents: Sequence[Document], items: Sequence[Item], named: Sequence[str]) -> dict[int, set[int]]:
+    """Give for each item, by number, the places of its documents; an item without one is not there."""
+    owners: dict[int, set[int]] = defaultdict(set)
+    by_name: dict[str, set[int]] = defaultdict(set)
+    for place, document in enumerate(documents):
+        for name in (document.source, Path(document.source).name, Path(document.source).stem):
+            by_name[name].add(place)
+    unnamed = []
+    for number, name in enumerate(named):
+        if found := by_name.get(name):
+            owners[number] |= found
+        else:
+            unnamed.append(number)
+    passages = _Passages({number: items[number].passage for number in unnamed})
+    for place, document in enumerate(documents):
+        for number in passages.held_by(document.text):
+            owners[number].add(place)
+    return dict(owners)
+
+
+class _Passages:
+    """Find the passages of which a text holds a good share."""
+
+    def __init__(self, passages: Mapping[int, str]) -> None:
+        self._runs: dict[int, dict[str, set[int]]] = {}
+        self._counts: dict[int, int] = {}
+        for number, passage in passages.items():
+            words = _WORDS.findall(passage.casefold())
+            size = min(_NGRAM, len(words))
+            runs = _runs(words, size) if size else set()
+            self._counts[number] = len(runs)
+            for run in runs:
+                self._runs.setdefault(size, {}).setdefault(run, set()).add(number)
+
+    def held_by(self, text: str) -> list[int]:
+        words = _WORDS.findall(text.casefold())
+        hits: dict[int, int] = defaultdict(int)
+        for size, known in self._runs.items():
+            for run in _runs(words, size) & known.keys():
+                for number in known[run]:
+                    hits[number] += 1
+        return [number for number, count in hits.items() if count >= _SHARE * self._counts[number]]
+
+
+def _read_documents(experiment: Experiment, name: str) -> tuple[list[Document], int]:
+    one = experiment.sets[name]
+    told = {"documents": one.documents, "include": one.include, "exclude": one.exclude, "text_column": one.text_column}
+    found = list(iter_documents(recipe_from(told)))
+    documents = [document for document in found if isinstance(document, Document)]
+    return documents, len(found) - len(documents)
+
+
+def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
+
+
+def _runs(words: Sequence[str], size: int) -> set[str]:
+    return {" ".join(words[start : start + size]) for start in range(len(words) - size + 1)}
+
+
+def _hash(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()

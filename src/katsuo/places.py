@@ -1,0 +1,120 @@
+"""Where files lie: on this machine, or behind a URL of any file system that fsspec knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from katsuo.errors import KatsuoError, MissingPackageError, UsageError
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/(?P<rest>.*)", re.DOTALL)
+"""One slash is enough: `Path("s3://bucket/run")` keeps one of the two. One letter is a drive of Windows."""
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+_LISTINGS_FROM_MEMORY = {*_EXTRAS, "az", "abfs", "abfss"}
+
+
+def place(address: str | Path | UPath) -> Path:
+    """
+    Give the path of a file or folder; that of a URL is a `UPath`, which is used as any `Path`.
+
+    Raise `UsageError` for a scheme that nothing knows and `MissingPackageError` for one whose package is missing.
+
+    >>> place("runs/contracts")
+    PosixPath('runs/contracts')
+    """
+    if not isinstance(address, str | Path):
+        return cast(Path, address)  # a path of a URL already
+    found = _URL.fullmatch(str(address))
+    if found is None:
+        return Path(address)
+    scheme = found["scheme"]
+    _check(scheme)
+    from upath import UPath
+
+    # What another process has written since the last look is to be seen.
+    fresh: Any = {"use_listings_cache": False} if scheme in _LISTINGS_FROM_MEMORY else {}
+    return cast(Path, UPath(f"{scheme}://{found['rest'].removeprefix('/')}", **fresh))
+
+
+def is_url(path: Path) -> bool:
+    """Say whether a path is one behind a URL."""
+    return not isinstance(path, Path)
+
+
+def is_known_scheme(scheme: str) -> bool:
+    """Say whether fsspec knows the scheme of a URL; without fsspec, whether it is one of the usual ones."""
+    try:
+        from fsspec import available_protocols
+    except ModuleNotFoundError:
+        return scheme in _EXTRAS
+    return scheme in available_protocols()
+
+
+def upload(file: Path, path: Path) -> None:
+    """Send a local file behind a URL; raise `OSError`. In an object store it appears whole or not at all."""
+    there = cast("UPath", path)
+    with reaching(path):
+        there.fs.put_file(str(file), there.path)
+
+
+def list_files(root: Path) -> list[tuple[str, str]]:
+    """
+    List the files below a URL, or the one that it names, by name: the name below `root`, and what tells a change.
+
+    Names of hidden files and folders are left out. What tells a change is what the store says: size, checksum or time.
+    """
+    there = cast("UPath", root)
+    with reaching(root):
+        found: dict[str, dict[str, Any]] = there.fs.find(there.path, detail=True)
+    top = there.path.rstrip("/")
+    names = {path[len(top) :].lstrip("/"): info for path, info in found.items()}
+    seen = {name: info for name, info in names.items() if not any(part[:1] == "." for part in name.split("/"))}
+    return [(name, _state(info)) for name, info in sorted(seen.items())]
+
+
+@contextmanager
+def reaching(path: Path) -> Iterator[None]:
+    """Turn what the clients of file systems raise (credentials, network) into `OSError`, as a disk would have it."""
+    try:
+        yield
+    except (OSError, KatsuoError):
+        raise
+    except Exception as error:
+        if not is_url(path):
+            raise
+        raise OSError(f'cannot reach "{path}": {error}') from error
+
+
+def _state(info: dict[str, Any]) -> str:
+    told = ("size", "ETag", "etag", "md5Hash", "crc32c", "LastModified", "last_modified", "updated", "mtime", "created")
+    checksum = next((info[name] for name in ("ETag", "etag", "md5Hash", "crc32c") if info.get(name)), None)
+    # A checksum stays the same when equal content is sent again; a time does not.
+    return repr((info.get("size"), checksum) if checksum else [(name, info.get(name)) for name in told])
+
+
+def _check(scheme: str) -> None:
+    extra = _EXTRAS.get(scheme, "remote")
+    try:
+        import upath
+        from fsspec import get_filesystem_class
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f'"{scheme}://" needs the package "{error.name}", which is not installed',
+            hint=f"pip install 'katsuo[{extra}]'",
+        ) from error
+    del upath
+    if not is_known_scheme(scheme):
+        raise UsageError(
+            f'no file system is called "{scheme}"', hint="s3://, gs://, az://, hdfs:// and others are known"
+        )
+    try:
+        get_filesystem_class(scheme)
+    except ImportError as error:
+        hint = f"pip install 'katsuo[{extra}]'" if extra != "remote" else "install the package that it names"
+        raise MissingPackageError(f'"{scheme}://" cannot be opened: {error}', hint=hint) from error

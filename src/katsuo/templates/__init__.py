@@ -1,0 +1,1 @@
+"""Prompt templates of others: where they lie, and how they are rendered without harm."""

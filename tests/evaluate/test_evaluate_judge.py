@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from katsuo.api import evaluate, generate
+from katsuo.errors import RunChangedError, RunExistsError, StoreError, UsageError
+from katsuo.evaluate import judge as judging
+from katsuo.evaluate.compare import compare
+from katsuo.evaluate.folder import Evaluation
+from katsuo.evaluate.overlap import find_overlap
+from katsuo.evaluate.suites import Item
+
+
+def evaluate_claims(claims, output, **settings):
+    return evaluate("fake", output, task="nli", data=claims, engine="fake", **settings)
+
+
+def test_an_evaluation_leaves_scores_and_every_prediction(claims, tmp_path):
+    seen = []
+    done = evaluate_claims(claims, tmp_path / "scores", on_progress=seen.append)
+    told = done.scores["sets"]["nli"]
+    assert (told["items"], told["metric"], len(told["templates"])) == (8, "macro_f1", 5)
+    assert told["mean"] == pytest.approx(sum(one["macro_f1"] for one in told["templates"].values()) / 5)
+    assert "too few for a verdict" in told["warnings"][0]
+    assert len(done.predictions("nli")) == 40
+    outcomes, items, templates = done.outcomes("nli")
+    assert outcomes.score() == pytest.approx(told["mean"])
+    assert (len(items), len(templates)) == (8, 5)
+    assert seen[-1].done == seen[-1].total == 8
+    assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == [
+        "evaluation.json",
+        "predictions.parquet",
+        "scores.json",
+    ]
+
+
+def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_predictions(claims, tmp_path, monkeypatch):
+    monkeypatch.setattr(judging, "_ITEMS_PER_PART", 3)
+    whole = evaluate_claims(claims, tmp_path / "whole")
+
+    def stop(progress):
+        if progress.done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_claims(claims, tmp_path / "stopped", on_progress=stop)
+    with pytest.raises(StoreError, match="no finished evaluation"):
+        Evaluation(tmp_path / "stopped")
+    fresh = []
+    resumed = evaluate_claims(claims, tmp_path / "stopped", on_progress=fresh.append)
+    assert [progress.per_s for progress in fresh[:2]] == [0, 0]
+    assert resumed.predictions("nli") == whole.predictions("nli")
+    assert evaluate_claims(claims, tmp_path / "stopped").scores == resumed.scores
+
+
+def test_a_folder_of_another_evaluation_is_not_touched(claims, tmp_path):
+    evaluate_claims(claims, tmp_path / "scores")
+    with pytest.raises(RunChangedError, match=r"settings\.normalise: 'none' → 'tokens'"):
+        evaluate_claims(claims, tmp_path / "scores", normalise="tokens")
+    before = claims.read_text()
+    claims.write_text(before.replace('"neutral"', '"entailment"'))
+    with pytest.raises(RunChangedError, match=r"sets\.nli"):
+        evaluate_claims(claims, tmp_path / "scores")
+    claims.write_text(before.replace("painted blue", "painted red"))
+    with pytest.raises(RunChangedError, match=r"sets\.nli"):
+        evaluate_claims(claims, tmp_path / "scores")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("x")
+    with pytest.raises(RunExistsError):
+        evaluate_claims(claims, tmp_path / "mine")
+
+
+def test_a_set_of_written_answers_is_scored_by_token_f1(tmp_path):
+    rows = [{"context": f"The cat {n} sleeps.", "question": f"Who {n}?", "answers": ["cat"]} for n in range(3)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = evaluate("fake", tmp_path / "s", task="exqa", data=tmp_path / "t.jsonl", engine="fake", templates=2)
+    assert done.scores["sets"]["exqa"]["metric"] == "f1"
+    outcomes, *_ = done.outcomes("exqa")
+    assert outcomes.golds is None
+    assert outcomes.score() == done.scores["sets"]["exqa"]["mean"] == 0
+
+
+def test_two_evaluations_are_compared_item_by_item(claims, tmp_path):
+    one = evaluate_claims(claims, tmp_path / "one")
+    other = evaluate_claims(claims, tmp_path / "other", style="chat")
+    told = compare(one, other, resamples=200)
+    assert told.mean.difference == pytest.approx(one.scores["mean"] - other.scores["mean"])
+    assert told.claim().items == 8
+    assert told.claim("nli").metric == "macro_f1"
+    assert compare(one, one, resamples=50).mean.interval == (0, 0)
+    fewer = evaluate_claims(claims, tmp_path / "fewer", limit=4)
+    with pytest.raises(UsageError, match="different limit: None and 4"):
+        compare(one, fewer)
+
+
+def test_evaluations_of_other_rows_are_not_compared(claims, tmp_path):
+    one = evaluate_claims(claims, tmp_path / "one")
+    claims.write_text(claims.read_text().replace("painted blue", "painted red"))
+    other = evaluate_claims(claims, tmp_path / "other")
+    with pytest.raises(UsageError, match="not asked the same"):
+        compare(one, other)
+
+
+def test_a_judge_is_told_what_to_judge_by(claims, tmp_path):
+    with pytest.raises(UsageError, match="a suite or a task type"):
+        evaluate("fake", tmp_path / "s", engine="fake")
+    with pytest.raises(UsageError, match="a suite or a task type"):
+        evaluate("fake", tmp_path / "s", "pubmed_qa", task="nli", data=claims, engine="fake")
+
+
+def test_test_rows_that_stand_in_the_run_are_counted_and_warned_of(claims, tmp_path):
+    (tmp_path / "docs").mkdir()
+    text = "Two things to know. The ferry to the island leaves at nine and comes back at noon. That is all there is."
+    (tmp_path / "docs" / "a.txt").write_text(text)
+    run = generate(tmp_path / "docs", "ynqa", tmp_path / "run", engine="fake", model="fake")
+    done = evaluate_claims(claims, tmp_path / "scores", run=run.path)
+    told = done.scores["sets"]["nli"]
+    assert told["overlap"]["passages"] == 3
+    assert any("3 by their passage" in warning for warning in told["warnings"])
+
+
+def test_an_overlap_is_a_run_of_words_whatever_case_and_punctuation():
+    words = " ".join(f"word{number}" for number in range(30))
+    items = [Item("a", 0, words, "", "", ()), Item("b", 1, "other words here are all new", "Is it so?", "", ())]
+    assert find_overlap(items, [words[30:].upper().replace(" ", ", ")]).passages == 1
+    assert find_overlap(items, [" ".join(words.split()[:12])]).passages == 0
+    assert find_overlap(items, ["X other words here are all new Y"]).rows == ("b",)
+    # Three words occur anywhere.
+    assert find_overlap(items, ["is it so"]).warning == ""

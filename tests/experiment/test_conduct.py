@@ -1,0 +1,109 @@
+"""Stages are processes of their own: what they cost is told, what is done is left alone, what fails says why."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from bridges import recipe
+
+from katsuo.errors import RunChangedError, RunExistsError, RunnerError, StoreError
+from katsuo.experiment.conduct import do_stage
+from katsuo.experiment.folder import ExperimentFolder, open_folder
+from katsuo.experiment.plan import Stage, plan
+from katsuo.experiment.process import run_process
+from katsuo.experiment.settings import experiment_from
+
+
+@pytest.fixture
+def folder(bridges: tuple[Path, Path], tmp_path: Path) -> ExperimentFolder:
+    return open_folder(tmp_path / "out", experiment_from(recipe(*bridges, "model")))
+
+
+def python(code: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", code)
+
+
+def test_a_process_tells_its_time_and_its_peak_memory(tmp_path: Path) -> None:
+    said: list[str] = []
+    large = python("import sys; block = b'x' * 200_000_000; sys.stderr.write('large\\n'); print('out')")
+    cost = run_process(large, tmp_path / "log", said.append)
+    small = run_process(python("pass"), tmp_path / "small", said.append)
+    assert said == ["large"]
+    assert cost.peak_bytes is not None
+    assert small.peak_bytes is not None
+    assert small.peak_bytes < 190e6 < cost.peak_bytes
+    assert cost.seconds > 0
+    assert sorted((tmp_path / "log").read_text().split()) == ["large", "out"]
+
+
+def test_a_process_that_fails_says_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(RunnerError, match="no such thing") as caught:
+        run_process(python("raise SystemExit('no such thing')"), tmp_path / "log", lambda _: None)
+    assert "log" in caught.value.hint
+
+
+def test_a_stage_that_is_done_is_left_alone_and_one_that_failed_is_done_again(
+    folder: ExperimentFolder, tmp_path: Path
+) -> None:
+    count, may = tmp_path / "count", tmp_path / "may"
+    code = f"open({str(count)!r}, 'a').write('x'); open({str(may)!r})"
+    stage = Stage("one", lambda: python(code), spent=lambda: (7, "tokens"))
+    states: list[str] = []
+
+    def do() -> None:
+        do_stage(folder, stage, lambda state, line="": states.append(state) if state != "says" else None)
+
+    with pytest.raises(RunnerError):
+        do()
+    assert folder.marker("one") is None
+    may.touch()
+    do()
+    do()
+    assert count.read_text() == "xx"
+    assert states == ["begins", "begins", "done", "was done"]
+    marker = folder.marker("one")
+    assert marker is not None
+    assert (marker["amount"], marker["unit"], marker["command"][1]) == (7, "tokens", "-c")
+
+
+def test_a_stage_with_nothing_to_do_is_left_out_with_its_reason(folder: ExperimentFolder) -> None:
+    stage = Stage("one", lambda: python("raise SystemExit(1)"), skip=lambda: "no labels")
+    do_stage(folder, stage, lambda *_: None)
+    assert folder.marker("one") == {"left_out": "no labels"}
+
+
+def test_the_plan_has_every_baseline_in_an_order_in_which_each_finds_what_it_needs(folder: ExperimentFolder) -> None:
+    names = [stage.name.removeprefix("bridges/").removeprefix("seed-0/") for stage in plan(folder)]
+    assert len(names) == len(set(names))
+    for earlier, later in (
+        ("split", "generate-katsuo"),
+        ("generate-katsuo", "adapt-katsuo"),
+        ("adapt-katsuo", "pretrain"),
+        ("generate-katsuo", "data-shuffled"),
+        ("data-shuffled", "adapt-shuffled"),
+        ("adapt-prompted", "evaluate-prompted"),
+        ("data-supervised", "adapt-supervised"),
+        ("evaluate-supervised", "general-supervised"),
+    ):
+        assert names.index(earlier) < names.index(later)
+
+
+def test_a_second_seed_repeats_all_but_the_model_as_it_is(bridges: tuple[Path, Path], tmp_path: Path) -> None:
+    told = recipe(*bridges, "model", seeds=[0, 1], forgetting=None)
+    names = [stage.name for stage in plan(open_folder(tmp_path / "out", experiment_from(told)))]
+    assert sum("seed-1" in name for name in names) == sum("seed-0" in name for name in names) > 10
+    assert names.count("bridges/evaluate-zero-shot") == 1
+
+
+def test_a_folder_is_taken_up_only_with_the_settings_that_it_was_begun_with(
+    bridges: tuple[Path, Path], folder: ExperimentFolder, tmp_path: Path
+) -> None:
+    assert open_folder(folder.path, folder.experiment).path == folder.path
+    with pytest.raises(RunChangedError, match="seeds"):
+        open_folder(folder.path, experiment_from(recipe(*bridges, "model", seeds=[5])))
+    with pytest.raises(RunExistsError):
+        open_folder(bridges[0], folder.experiment)
+    with pytest.raises(StoreError):
+        ExperimentFolder(tmp_path)

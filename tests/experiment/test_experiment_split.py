@@ -1,0 +1,91 @@
+"""Nothing of a test document reaches the generator."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from bridges import PLACES, recipe, write_rows
+
+from katsuo.errors import SourceError
+from katsuo.evaluate.suites import Item
+from katsuo.experiment.folder import ExperimentFolder, open_folder
+from katsuo.experiment.settings import experiment_from
+from katsuo.experiment.split import split_documents, split_set
+from katsuo.records import Document
+
+LONG = (
+    "The committee of the old harbour town met on a rainy evening in March to speak of the lighthouse and its keeper."
+)
+OTHER = "A potter from the hills sold bowls at the market each Saturday and went home with an empty cart before dark."
+
+
+def item(number: int, passage: str) -> Item:
+    return Item(str(number), number, passage, "", "", ("yes",))
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def split(folder: Path, bridges: tuple[Path, Path], **changes: object) -> ExperimentFolder:
+    opened = open_folder(folder, experiment_from(recipe(*bridges, "model", **changes)))
+    split_set(opened, "bridges")
+    return opened
+
+
+def test_a_document_that_holds_a_test_passage_is_held_out() -> None:
+    documents = [Document("a.txt", f"Before. {LONG.upper()} After."), Document("b.txt", OTHER)]
+    found = split_documents(documents, [item(0, LONG)], [""])
+    assert found.held_out == ["a.txt"]
+    assert [document.source for document in found.documents] == ["b.txt"]
+    assert found.test == [0]
+
+
+def test_a_document_that_shares_one_phrase_with_a_test_passage_is_not_its_document() -> None:
+    phrase = " ".join(LONG.split()[:14])
+    passage = f"{LONG} {OTHER}"
+    assert not split_documents([Document("a.txt", f"{phrase} and nothing else.")], [item(0, passage)], [""]).held_out
+
+
+def test_a_document_is_held_out_when_a_row_names_it() -> None:
+    documents = [Document("docs/a.md", OTHER), Document("docs/b.md", OTHER)]
+    for name in ("docs/a.md", "a.md", "a"):
+        assert split_documents(documents, [item(0, LONG)], [name]).held_out == ["docs/a.md"]
+
+
+def test_rows_of_documents_that_are_not_held_out_serve_the_upper_bound() -> None:
+    documents = [Document(f"{number}.txt", f"{LONG} {number}") for number in range(10)]
+    items = [item(number, f"{LONG} {number}") for number in range(10)]
+    found = split_documents(documents, items, [f"{number}.txt" for number in range(10)], test_share=0.4)
+    assert (len(found.held_out), len(found.test), len(found.labelled)) == (4, 4, 6)
+    assert {f"{row}.txt" for row in found.test} == set(found.held_out)
+
+
+def test_a_split_writes_what_the_generator_may_read_and_what_it_may_not(
+    bridges: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = split(tmp_path / "out", bridges)
+    place = folder.split("bridges")
+    sources = [row["source"] for row in lines(place / "documents.jsonl")]
+    assert sources == [f"documents/{name}.txt" for name in PLACES[4:]]
+    assert len(lines(place / "test.jsonl")) == 32
+    assert not any(name in row["text"] for row in lines(place / "documents.jsonl") for name in PLACES[:4])
+    told = json.loads((place / "split.json").read_text())
+    assert (told["documents"], told["documents_held_out"], told["labelled_rows"]) == (8, 4, 0)
+
+
+def test_a_split_that_leaves_the_generator_nothing_says_what_helps(bridges: tuple[Path, Path], tmp_path: Path) -> None:
+    write_rows(bridges[1], places=8)
+    with pytest.raises(SourceError, match="test_share"):
+        split(tmp_path / "out", bridges)
+
+
+def test_further_labelled_rows_are_added_for_the_upper_bound(bridges: tuple[Path, Path], tmp_path: Path) -> None:
+    further = write_rows(tmp_path / "more.jsonl", places=1)
+    told = recipe(*bridges, "model")
+    told["sets"]["bridges"]["labelled"] = str(further)
+    folder = open_folder(tmp_path / "out", experiment_from(told))
+    split_set(folder, "bridges")
+    assert len(lines(folder.split("bridges") / "labelled.jsonl")) == 8
