@@ -172,10 +172,9 @@ def is_well_formed(draft: Draft | None) -> bool:
 
 def print_table(outputs: Sequence[Output]) -> None:
     """Print a line per task type and model."""
-    print(
-        "| task type | model | grammar | pairs | well formed | about the passage | agreement | distinct | kept | largest label |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    heads = ["task type", "model", "grammar", "pairs", "well formed", "about the passage", "agreement", "distinct"]
+    heads += ["kept", "largest label"]
+    print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
     for task in CATALOG:
         for told, written in outputs:
             mine = [one for one in written if one.task == task.name]

@@ -71,14 +71,14 @@ def measure(passages: int, *, runner: str, workers: int, shard_size: int, scratc
         raise SystemExit(f"`katsuo generate` ended with {process.returncode}")
     summary = json.loads(out)
     read = json.loads((output / "done" / "documents.json").read_text())["seconds"]
-    answer = watch.answer_seconds
+    first, answer = watch.first_and_rest()
     return {
         "passages": summary["passages"],
         "prompts": summary["prompts"],
         "kept": summary["kept"],
         "seconds": time.monotonic() - started,
         "read_us": 1e6 * read / summary["passages"],
-        "answer_us": 1e6 * answer / summary["passages"],
+        "answer_us": 1e6 * answer / max(1, summary["prompts"] - first) * len(TASKS),
         "begun_mb": watch.begun_mb,
         "peak_mb": watch.peak_mb,
     }
@@ -91,15 +91,14 @@ class Watch:
         self._process, self._output = psutil.Process(pid), output
         self._is_over = threading.Event()
         self.begun_mb = self.peak_mb = 0.0
-        self._first = self._last = 0.0
         self._thread = threading.Thread(target=self._look)
         self._thread.start()
 
-    @property
-    def answer_seconds(self) -> float:
-        """Seconds from the first shard's marker to the last one's."""
-        markers = [path.stat().st_mtime for path in (self._output / "done").glob("[0-9]*.json")]
-        return max(markers) - (self._output / "done" / "documents.json").stat().st_mtime
+    def first_and_rest(self) -> tuple[int, float]:
+        """Give the prompts of the first shard and the seconds from its marker to the last one's: no start-up in it."""
+        markers = sorted((self._output / "done").glob("[0-9]*.json"))
+        seconds = markers[-1].stat().st_mtime - markers[0].stat().st_mtime
+        return int(json.loads(markers[0].read_text())["prompts"]), seconds
 
     def stop(self) -> None:
         """Look no more."""

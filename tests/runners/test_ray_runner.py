@@ -91,7 +91,9 @@ def test_rows_equal_those_of_the_local_runner_and_may_lie_in_an_object_store(
     documents: Path, tmp_path: Path, s3: str
 ) -> None:
     local = generate(documents, tmp_path / "local", "local")
-    left_before = set(Path("/tmp").glob("katsuo-*/session_*"))
+    killed = Path("/tmp/katsuo-ray-4194305-x")  # no process has so high a number
+    (killed / "session_x").mkdir(parents=True, exist_ok=True)
+    left_before = set(Path("/tmp").glob("katsuo-ray-*/session_*"))
     told: list[tuple[str, int]] = []
     listening: set[str] = set()
 
@@ -112,7 +114,8 @@ def test_rows_equal_those_of_the_local_runner_and_may_lie_in_an_object_store(
     assert listening
     assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
-    assert set(Path("/tmp").glob("katsuo-*/session_*")) <= left_before
+    assert set(Path("/tmp").glob("katsuo-ray-*/session_*")) < left_before
+    assert not killed.exists()
 
 
 def test_a_node_that_is_killed_half_way_costs_nothing_but_time(

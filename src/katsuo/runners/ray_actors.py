@@ -23,6 +23,7 @@ _LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's own word for a node that no other will join: its servers then listen on the loopback address alone."""
 _OBJECT_STORE_BYTES = 256 << 20
 _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+_FOLDER = "katsuo-ray-"
 _STARTS = 3
 """Ray gives up on itself after 30 seconds, which a machine that is busy with other things may need."""
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -212,9 +213,11 @@ def _connect(options: RunnerOptions) -> tuple[ModuleType, Path | None]:
 
 def _start_here(ray: ModuleType, options: RunnerOptions) -> Path:
     """Start a Ray of our own on this machine and give its folder."""
+    # Under /tmp, because a socket's path may have no more than about 100 characters.
+    place = Path("/tmp" if os.name == "posix" else tempfile.gettempdir())  # noqa: S108
+    _clear_up(place)
     for attempt in range(_STARTS):
-        # Under /tmp, because a socket's path may have no more than about 100 characters.
-        folder = tempfile.mkdtemp(prefix="katsuo-", dir="/tmp" if os.name == "posix" else None)  # noqa: S108
+        folder = tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=place)
         try:
             ray.init(
                 address="local",
@@ -232,6 +235,18 @@ def _start_here(ray: ModuleType, options: RunnerOptions) -> Path:
         else:
             return Path(folder)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _clear_up(place: Path) -> None:
+    """Drop the folders of processes that were killed: logs, and outcomes that were never kept."""
+    for folder in place.glob(f"{_FOLDER}*-*"):
+        process = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, OSError):
+            continue  # not of our making, or another user's
 
 
 def _no_cluster(address: str, error: Exception) -> RunnerError:
