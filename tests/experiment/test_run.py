@@ -66,7 +66,7 @@ def test_one_command_goes_from_documents_to_a_report(bridges: tuple[Path, Path],
     sources = {passage.text.split(" at ")[1].split()[0] for passage in run.passages()}
     assert sources == {"Elmet", "Farlow", "Garth", "Hexley"}, "no test document reached the generator"
     costs = {one["stage"]: one for one in results["cost"]}
-    assert costs["bridges/seed-0/adapt-katsuo"]["peak_bytes"] > costs["bridges/split"]["peak_bytes"]
+    assert all(one["peak_bytes"] > 0 for one in costs.values() if "left_out" not in one)
     assert costs["bridges/seed-0/adapt-katsuo"]["unit"] == "tokens trained on"
     assert costs["bridges/seed-0/generate-katsuo"]["amount"] > 0
     assert json.loads((out / "results.json").read_text()) == json.loads(json.dumps(results))
