@@ -23,11 +23,9 @@ import katsuo
 from katsuo.config import RunnerOptions, recipe_from
 from katsuo.errors import EngineError, RecipeError, RunnerError
 from katsuo.runners import RunnerSettings
-from katsuo.runners.pool import Pool
 from katsuo.store import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")]
-STORE_BYTES = 80 << 20
 
 
 @pytest.fixture(autouse=True)
@@ -57,34 +55,6 @@ def generate(documents: Path, output: str | Path, runner: str, **settings: Any) 
 
 def rows(run: Run) -> tuple[list[Any], list[Any], list[Any]]:
     return list(run.passages()), list(run.examples()), list(run.rejects())
-
-
-def start_cluster() -> Any:
-    from ray.cluster_utils import Cluster
-
-    # The head holds this process alone, so that a node can be killed without it.
-    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 15}
-    head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "include_dashboard": False, "_system_config": quick}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
-    return cluster
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # loopback addresses only
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    try:
-        cluster = start_cluster()
-    except Exception:  # a node gives up on itself after 30 seconds, which a busy machine may need
-        ray.shutdown()
-        cluster = start_cluster()
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
 
 
 def test_rows_equal_those_of_the_local_runner_and_may_lie_in_an_object_store(
@@ -118,31 +88,15 @@ def test_rows_equal_those_of_the_local_runner_and_may_lie_in_an_object_store(
     assert not killed.exists()
 
 
-def test_a_node_that_is_killed_half_way_costs_nothing_but_time(
-    documents: Path, tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_node_that_is_killed_half_way_costs_nothing_but_time(documents: Path, tmp_path: Path) -> None:
     local = generate(documents, tmp_path / "local", "local")
-    half = local.summary().prompts // 2
-    victim = list(cluster.worker_nodes)[-1]
-    replaced: list[list[int]] = []
-    replace = Pool._replace
-
-    def counted(self: Any, worker: Any, *rest: Any) -> None:
-        replaced.append(list(worker.shards))
-        replace(self, worker, *rest)
-
-    def kill_half_way(progress: Any) -> None:
-        if progress.stage == "answer" and progress.done >= half and victim in cluster.worker_nodes:
-            cluster.remove_node(victim, allow_graceful=False)
-            cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
-
-    monkeypatch.setattr(Pool, "_replace", counted)
-    run = generate(
-        documents, tmp_path / "ray", "ray", runner_options__address=cluster.address, on_progress=kill_half_way
-    )
-    assert victim not in cluster.worker_nodes
-    assert len(replaced) == 1
-    assert rows(run) == rows(local)
+    (tmp_path / "recipe.yaml").write_text(local.recipe.to_yaml())
+    script = Path(__file__).with_name("kill_a_node.py")
+    command = [sys.executable, str(script), str(tmp_path / "recipe.yaml"), str(tmp_path / "ray")]
+    subprocess.run([*command, str(tmp_path / "told")], check=True, timeout=500)
+    replaced = json.loads((tmp_path / "told").read_text())
+    assert len(replaced) == 1, "one worker was lost with its node"
+    assert rows(Run(tmp_path / "ray")) == rows(local)
 
 
 def test_what_a_worker_raises_is_raised_here_with_its_hint(documents: Path, tmp_path: Path) -> None:
