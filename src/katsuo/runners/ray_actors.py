@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Generic
@@ -19,8 +20,8 @@ from katsuo.runners.pool import MAX_LOSSES, Order, Pool, Worker, WorkerLostError
 
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 """No library tells anybody that it was called, on no node; what is set there already stays as it is."""
-_LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Ray's own word for a node that no other will join: its servers then listen on the loopback address alone."""
+_CAN_BE_JOINED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's own word for a node that others may join; where it is 0, its servers listen on the loopback address alone."""
 _OBJECT_STORE_BYTES = 256 << 20
 _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 _FOLDER = "katsuo-ray-"
@@ -193,7 +194,7 @@ class _Board:
 
 def _connect(options: RunnerOptions) -> tuple[ModuleType, Path | None]:
     """Give Ray, connected, and the folder of its session where this process started it."""
-    for name, value in {**_QUIET, **(_LOOPBACK_ONLY if options.address == "local" else {})}.items():
+    for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -219,14 +220,15 @@ def _start_here(ray: ModuleType, options: RunnerOptions) -> Path:
     for attempt in range(_STARTS):
         folder = tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=place)
         try:
-            ray.init(
-                address="local",
-                num_cpus=_own_processors(options),
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                _temp_dir=folder,
-                **_SILENT,
-            )
+            with _on_loopback_only(ray):
+                ray.init(
+                    address="local",
+                    num_cpus=_own_processors(options),
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    _temp_dir=folder,
+                    **_SILENT,
+                )
         except Exception as error:  # Ray raises whatever it meets; a bare Exception where a busy machine was too slow
             ray.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
@@ -235,6 +237,23 @@ def _start_here(ray: ModuleType, options: RunnerOptions) -> Path:
         else:
             return Path(folder)
     raise AssertionError("the last attempt returns or raises")
+
+
+@contextmanager
+def _on_loopback_only(ray: ModuleType) -> Iterator[None]:
+    """Have what is started here, and what that starts, listen on the loopback address alone."""
+    constants, before = ray._private.ray_constants, os.environ.get(_CAN_BE_JOINED)
+    could_be_joined = constants.ENABLE_RAY_CLUSTER
+    # This process has read the variable when it imported Ray; the others will when they start.
+    os.environ[_CAN_BE_JOINED], constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = could_be_joined
+        if before is None:
+            del os.environ[_CAN_BE_JOINED]
+        else:
+            os.environ[_CAN_BE_JOINED] = before
 
 
 def _clear_up(place: Path) -> None:
