@@ -75,6 +75,15 @@ class Constraint(Protocol):
         """Give the grammar of the instruction, up to and including the separator."""
         ...
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether `may_go_on` has anything to say; an engine that cannot ask it leaves the rest to the checks."""
+        ...
+
+    def may_go_on(self, written: str) -> bool:
+        """Say, beyond the grammar, whether an instruction may begin with `written`."""
+        ...
+
     def answer(self, instruction: str) -> str:
         """Give the grammar of the answer to `instruction`."""
         ...

@@ -26,6 +26,13 @@ class Toy:
 
     kind: str = "labels"
 
+    @property
+    def is_watched(self) -> bool:
+        return self.kind == "watched"
+
+    def may_go_on(self, written: str) -> bool:
+        return "a" not in written.casefold()
+
     def instruction(self) -> str:
         ending = r"(Yes or no\?|True or false\?)" if self.kind == "labels" else r"\?"
         return f"start: /[ -;=-~]{{1,40}}/ /{ending}\\n<\\|pipe\\|>\\n/\n"
@@ -43,6 +50,7 @@ class Broken:
     """A grammar that llguidance refuses: in the instruction or only in the answer."""
 
     where: str
+    is_watched: bool = False
 
     def instruction(self) -> str:
         return "start: /(/\n" if self.where == "instruction" else 'start: "ok\\n<|pipe|>\\n"\n'
@@ -124,6 +132,15 @@ def test_too_few_tokens_end_a_row_with_length_and_not_with_an_error(engine):
         [prompt(Toy(), number) for number in range(6)], WARM.model_copy(update={"max_new_tokens": 8})
     )
     assert {answer.finish for answer in answers} == {"length"}
+
+
+def test_a_constraint_may_refuse_what_its_grammar_would_take(engine):
+    prompts = [prompt(Toy("watched"), number) for number in range(12)]
+    texts = [completion.text.split("\n<|pipe|>\n") for completion in engine.generate(prompts, WARM)]
+    assert all(len(parts) == 2 for parts in texts)
+    assert not any("a" in instruction.casefold() for instruction, _ in texts)
+    plain = engine.generate([prompt(Toy("span"), number) for number in range(12)], WARM)
+    assert any("a" in completion.text.casefold().split("\n<|pipe|>\n")[0] for completion in plain)
 
 
 def test_the_grammar_can_be_turned_off(engine):

@@ -8,7 +8,7 @@ pytest.importorskip("llguidance")
 from llguidance import LLMatcher, LLTokenizer
 
 from katsuo.records import Reason
-from katsuo.tasks import CATALOG, TaskType
+from katsuo.tasks import CATALOG, TaskType, find_task
 from katsuo.tasks.checks import first_failure
 from katsuo.tasks.codec import parse_pair
 from katsuo.tasks.grammar import TaskConstraint
@@ -97,3 +97,26 @@ def test_what_the_grammar_lets_through_parses() -> None:
     pair = parse_pair(constraint.sketch(5))
     assert not isinstance(pair, Reason)
     assert first_failure(Draft(CATALOG[0], PASSAGE, pair.instruction, pair.response)) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "may"),
+    [
+        ("{{context}}\nWho?\nA. the cat\nB. the ", True),
+        ("{{context}}\nWho?\nA. the cat\nB. the dog", True),
+        ("{{context}}\nWho?\nA. the cat\nB. the dog\nC. The ca", False),
+        ("{{context}}\nWho?\nA. the cat\nB. the cat", False),
+        ("{{context}}\nWho?\nA. 4\nB. 4", False),
+        ("{{context}}\nWho?\nA. 4\nB. 5\nC. 6", True),
+        ("A. the cat\nB. the cat {{context}}\nWho?\nA. the cat", True),
+        ("{{context}}\nIs the cat the cat", True),
+    ],
+)
+def test_an_option_does_not_come_close_to_one_above_it(written: str, may: bool) -> None:
+    constraint = TaskConstraint(find_task("mcqa").answer, "A text.")
+    assert constraint.is_watched
+    assert constraint.may_go_on(written) is may
+
+
+def test_options_that_nobody_asked_for_are_not_watched() -> None:
+    assert not TaskConstraint(find_task("qa").answer, "A text.").is_watched

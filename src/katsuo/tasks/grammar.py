@@ -29,6 +29,9 @@ _INSTRUCTION = f"({_CHAR}{{3,{_HALF}}}{_CONTEXT}{_CHAR}{{0,{_HALF}}}|{_CHAR}{{0,
 _PARAGRAPHS = rf"[^\s<{{]{_CHAR}{{0,599}}"
 _LINE = r"[^\s<{][^\n<{]{1,300}[^\s<{]"
 _SEPARATOR = r"\n<\|pipe\|>\n"
+_OPTION_LINE = re.compile(r"(?:^|\n[b-d]\. )([^\n]*)")
+_ALIKE = 0.7
+"""An option may begin as one above it does for this share of that one's characters; small models else repeat it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,17 @@ class TaskConstraint:
             return _framed(self.frame)
         if isinstance(self.shape, Whole):
             return f"start: /{_CHAR}{{10,{2 * _HALF}}}{_SEPARATOR}/\n"
-        options = isinstance(self.shape, Options) and self.shape.is_required
-        return f"start: /{_INSTRUCTION}{OPTION_LINES if options else ''}{_SEPARATOR}/\n"
+        return f"start: /{_INSTRUCTION}{OPTION_LINES if self.is_watched else ''}{_SEPARATOR}/\n"
+
+    @property
+    def is_watched(self) -> bool:
+        """Say whether the instruction lists options, which have to differ."""
+        return isinstance(self.shape, Options) and self.shape.is_required
+
+    def may_go_on(self, written: str) -> bool:
+        """Let no option that is being written come close to one that stands above it; no grammar can say that."""
+        *above, current = _OPTION_LINE.findall(written.casefold().rpartition("\na. ")[2]) or [""]
+        return not any(current.startswith(option[: int(_ALIKE * len(option)) + 1]) for option in above)
 
     def answer(self, instruction: str) -> str:
         """Give the grammar of the response to `instruction`."""

@@ -95,12 +95,17 @@ class Decoder:
 
         Most draws are well formed anyway, so the costly masks are computed for these rows alone.
         """
-        masks = self.grammars.masks([row.grammar for row in rows if row.grammar])
-        logits = logits[:, : masks.shape[1]].masked_fill(~masks.to(logits.device), float("-inf"))
-        draws = [self._draw(row, sampling) for row in rows]
-        for row, token, mask in zip(rows, sample(logits, draws, sampling.top_p), masks, strict=True):
-            if not mask.any() or not self._take(row, token):
-                row.finish, row.error = row.finish or "error", row.error or "the grammar leaves no token to take"
+        while rows:
+            masks = self.grammars.masks([row.grammar for row in rows if row.grammar])
+            logits = logits[:, : masks.shape[1]].masked_fill(~masks.to(logits.device), float("-inf"))
+            draws = [self._draw(row, sampling) for row in rows]
+            refused = []
+            for line, (row, token) in enumerate(zip(rows, sample(logits, draws, sampling.top_p), strict=True)):
+                if not masks[line].any():
+                    row.finish, row.error = "error", "the grammar leaves no token to take"
+                elif not self._take(row, token):
+                    refused.append(line)
+            rows, logits = [rows[line] for line in refused], logits[refused]
 
     def _draw(self, row: Row, sampling: Sampling) -> Draw:
         is_greedy = row.is_answering and sampling.answer == "greedy"

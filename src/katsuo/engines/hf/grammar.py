@@ -42,7 +42,10 @@ class Grammars:
         matchers = [(row.matcher, line) for line, row in enumerate(rows)]
         llguidance.numpy.fill_next_token_bitmask_par(self._executor, matchers, bits)
         unpacked = numpy.unpackbits(bits.view(numpy.uint8), axis=1, bitorder="little")
-        return torch.from_numpy(unpacked[:, : self.vocabulary].astype(numpy.bool_))
+        allowed = unpacked[:, : self.vocabulary].astype(numpy.bool_)
+        for line, row in enumerate(rows):
+            allowed[line, list(row.refused)] = False
+        return torch.from_numpy(allowed)
 
     def _compile(self, grammar: str) -> Any:
         # log_level 0: a grammar that fails is reported by the row, not on standard error.
@@ -62,20 +65,38 @@ class GrammarRow:
         self.matcher = grammars.matcher(constraint.instruction())
         self.is_answering = False
         self.is_finished = False
+        self.refused: set[int] = set()
+        """Tokens that were drawn here and not taken."""
 
     def accept(self, token: int, before: Sequence[int]) -> bool:
         """Take `token` after the tokens `before`, or refuse it; both grammars end exactly on a token's border."""
-        if token in self._grammars.end_tokens:
-            self.is_finished = self.is_answering and self.matcher.is_accepting()
-            return self.is_finished
-        if not self.matcher.try_consume_tokens([token]):
-            self._raise_if_broken()
+        if not self._takes(token, before):
+            self.refused.add(token)
             return False
-        if self.is_answering:
+        self.refused.clear()
+        if token in self._grammars.end_tokens:
+            self.is_finished = True
+        elif self.is_answering:
             self.is_finished = self.matcher.is_stopped()
         elif self.matcher.is_accepting():
             self._start_answer([*before, token])
         return True
+
+    def _takes(self, token: int, before: Sequence[int]) -> bool:
+        if token in self._grammars.end_tokens:
+            return bool(self.is_answering and self.matcher.is_accepting())
+        if self._is_unwanted(token, before):
+            return False
+        if self.matcher.try_consume_tokens([token]):
+            return True
+        if self.matcher.is_error():
+            raise GrammarError(self.matcher.get_error().strip())
+        return False
+
+    def _is_unwanted(self, token: int, before: Sequence[int]) -> bool:
+        if self.is_answering or not self._constraint.is_watched:
+            return False
+        return not self._constraint.may_go_on(self._decode([*before, token]))
 
     def _start_answer(self, tokens: Sequence[int]) -> None:
         instruction = self._decode(tokens)
@@ -83,7 +104,3 @@ class GrammarRow:
             raise GrammarError(f"the grammar of the instruction does not end with the separator: {instruction[-20:]!r}")
         self.matcher = self._grammars.matcher(self._constraint.answer(instruction.removesuffix(SEPARATOR)))
         self.is_answering = True
-
-    def _raise_if_broken(self) -> None:
-        if self.matcher.is_error():
-            raise GrammarError(self.matcher.get_error().strip())
