@@ -167,6 +167,15 @@ def test_a_finished_training_is_not_done_again(pair_folder, small_model, tmp_pat
     assert steps == []
 
 
+def test_passing_a_batch_in_parts_changes_no_loss(pair_folder, small_model, tmp_path):
+    passes = []
+    for most in (None, 40):
+        output = tmp_path / str(most)
+        train(pair_folder, small_model(), output, SMALL.override({"micro_tokens": most, "micro_batch_size": 4}))
+        passes.append([line["loss"] for line in lines_of(output) if "loss" in line])
+    assert passes[1] == pytest.approx(passes[0], rel=1e-3)
+
+
 def test_a_folder_with_another_training_is_refused(pair_folder, small_model, tmp_path):
     train(pair_folder, small_model(), tmp_path / "out")
     with pytest.raises(RunChangedError, match=r"learning_rate: 0.02 → 0.01"):

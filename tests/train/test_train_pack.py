@@ -10,7 +10,7 @@ from transformers import AttentionInterface, AutoModelForCausalLM
 
 from katsuo.train.encode import Encoded
 from katsuo.train.fit import can_pack, held_out_loss, summed_loss
-from katsuo.train.pack import ATTENTION, attend, collate, split
+from katsuo.train.pack import ATTENTION, attend, collate, cut, split
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 KINDS = ("llama", "qwen2", "mistral", "gemma2", "gemma3_text")
@@ -77,6 +77,20 @@ def test_rows_that_are_not_packed_have_the_same_loss(small_model):
     packed, single = (summed_loss(model, batch, is_packed=flag).item() for flag in (True, False))
     assert packed == pytest.approx(single, rel=1e-5)
     assert [part["labels"].numel() for part in split(batch)] == [14, 6, 5]
+
+
+@pytest.mark.parametrize(("most", "lengths"), [(1, [[23], [7], [40]]), (30, [[23, 7], [40]]), (70, [[23, 7, 40]])])
+def test_a_row_is_cut_between_examples_and_its_parts_lose_and_learn_as_the_whole(small_model, most, lengths):
+    whole, model = load(small_model("llama")), load(small_model("llama"))
+    batch = collate(some_examples())
+    parts = cut(batch, most)
+    assert [part["cu_seq_lens_q"].diff().tolist() for part in parts] == lengths
+    assert torch.equal(torch.cat([part["shift_labels"] for part in parts]), batch["shift_labels"])
+    summed_loss(whole, batch, is_packed=True).backward()
+    for part in parts:
+        summed_loss(model, part, is_packed=True).backward()
+    for (name, mine), other in zip(model.named_parameters(), whole.parameters(), strict=True):
+        assert torch.allclose(mine.grad, other.grad, rtol=1e-3, atol=1e-4), name
 
 
 def test_a_model_with_a_memory_of_its_own_is_not_packed(small_model):

@@ -21,7 +21,7 @@ from typing_extensions import override
 from katsuo.errors import StoreError, TrainError, UsageError
 from katsuo.train import processes
 from katsuo.train.encode import Encoded
-from katsuo.train.pack import Batch, collate, split
+from katsuo.train.pack import Batch, collate, cut, split
 from katsuo.train.recipes import TrainRecipe
 from katsuo.train.watch import Best, OnProgress, Watch
 
@@ -67,13 +67,24 @@ class Examples(Dataset[Encoded]):
 class AnswerTrainer(Trainer):
     """The trainer of transformers, with logits where something is to be learned and nowhere else."""
 
-    def __init__(self, *, held_out: Sequence[Encoded], is_packed: bool, per_pass: int, **told: Any) -> None:
+    def __init__(self, *, held_out: Sequence[Encoded], is_packed: bool, recipe: TrainRecipe, **told: Any) -> None:
         # A loss function of its own makes the trainer count the learned tokens of a whole update.
         super().__init__(**told, compute_loss_func=_never_called)
         self._held_out = held_out
         self._is_packed = is_packed
-        self._per_pass = per_pass
+        self._per_pass = recipe.micro_batch_size
+        # Several processes have to pass equally often, or they wait for each other for ever.
+        self._most_tokens = recipe.micro_tokens if processes.count() == 1 else None
         self.loss_is_scaled_for_ga = True
+
+    def training_step(
+        self, model: Any, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Pass a batch in parts that the memory holds; their gradients add up to those of the whole."""
+        if self._most_tokens is None or num_items_in_batch is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        step = super().training_step
+        return torch.stack([step(model, part, num_items_in_batch) for part in cut(inputs, self._most_tokens)]).sum()
 
     def compute_loss(
         self,
@@ -200,7 +211,7 @@ def fit(
         data_collator=collate,
         held_out=held_out,
         is_packed=is_packed,
-        per_pass=recipe.micro_batch_size,
+        recipe=recipe,
         callbacks=[watch, WholeCheckpoints()],
     )
     trainer.remove_callback(PrinterCallback)

@@ -27,9 +27,10 @@ from katsuo.train.weights import lora
 from katsuo.train.weights.card import write_card
 
 IDENTITY = "training.json"
-_MAY_CHANGE = {"micro_batch_size", "gradient_checkpointing", "packing", "checkpoint_minutes", "checkpoint_every"} | {
-    "log_every", "report_to", "device",
-}  # fmt: skip
+_MAY_CHANGE = {
+    *("micro_batch_size", "micro_tokens", "gradient_checkpointing", "packing"),
+    *("checkpoint_minutes", "checkpoint_every", "log_every", "report_to", "device"),
+}
 """Settings that change how fast a training goes, but not what comes out."""
 
 

@@ -49,22 +49,36 @@ def collate(examples: Sequence[Encoded]) -> Batch:
     }
 
 
-def split(batch: Batch) -> list[Batch]:
-    """Give each example of a packed row as a row of its own, for models that cannot be packed."""
-    bounds = batch["cu_seq_lens_q"].tolist()
-    keep, labels = batch["logits_to_keep"], batch["labels"]
+def cut(batch: Batch, most_tokens: int) -> list[Batch]:
+    """Give a packed row as rows of at most `most_tokens` tokens; an example stays whole, also one that is longer."""
+    bounds, keep, labels = batch["cu_seq_lens_q"], batch["logits_to_keep"], batch["labels"]
+    ends = bounds.tolist()
+    borders = [0]
+    for start, stop in pairwise(ends):
+        if stop - borders[-1] > most_tokens and start > borders[-1]:
+            borders.append(start)
     parts = []
-    for start, stop in pairwise(bounds):
+    for start, stop in pairwise([*borders, ends[-1]]):
         own = (keep >= start) & (keep < stop)
+        inner = bounds[(bounds >= start) & (bounds <= stop)] - start
         parts.append(
             {
                 "input_ids": batch["input_ids"][:, start:stop],
                 "position_ids": batch["position_ids"][:, start:stop],
+                "cu_seq_lens_q": inner,
+                "cu_seq_lens_k": inner,
                 "logits_to_keep": keep[own] - start,
                 "labels": labels[own],
+                "shift_labels": labels[own],
             }
         )
     return parts
+
+
+def split(batch: Batch) -> list[Batch]:
+    """Give each example of a packed row as a row of its own, for models that cannot be packed."""
+    known = ("input_ids", "position_ids", "logits_to_keep", "labels")
+    return [{name: part[name] for name in known} for part in cut(batch, 0)]
 
 
 def attend(

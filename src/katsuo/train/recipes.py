@@ -86,6 +86,9 @@ class TrainRecipe(Settings):
     """Examples per update, over all processes."""
     micro_batch_size: int = Field(default=8, ge=1)
     """Examples in one forward pass of one process: what to lower when memory runs out."""
+    micro_tokens: int | None = Field(default=2048, ge=16)
+    """Most tokens in one forward pass, unless one example has more: bounds memory; None passes what there is. A GPU
+    with room is quicker with more. Not looked at with several processes."""
     packing: bool = True
     """Put the examples of a forward pass into one row, without attention across them and without padding."""
     gradient_checkpointing: bool = False
