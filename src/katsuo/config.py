@@ -57,8 +57,9 @@ class Checks(Settings):
 
     duplicate_similarity: float = Field(default=0.8, gt=0.0, le=1.0)
     """Estimated Jaccard similarity (word 3-grams) from which two texts are near-duplicates; 1 means equal texts."""
-    second_reading: bool = False
-    """Ask the model its own question again, greedily, and leave out an answer that it does not give twice."""
+    readings: int = Field(default=0, ge=0, le=16)
+    """Ask the model its own question again, once greedily or several times by sampling, and leave out a label, an
+    option or a span unless most answers agree with it, its own included."""
     held_out_ngram: int = Field(default=13, ge=3)
     """A passage that shares a run of this many words with the held-out file is left out."""
 
@@ -95,6 +96,12 @@ class EngineOptions(Settings):
     """How often a request that a server did not answer is made again, later and later."""
     context_tokens: int | None = Field(default=None, ge=64)
     """What a model behind a server takes; None asks the server, and assumes 4096 where it does not say."""
+    python: str | None = None
+    """The Python that has vLLM, for the engine `vllm`; unset: `KATSUO_VLLM_PYTHON`, else katsuo's own."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs that hold one model together, for the engine `vllm`."""
+    vllm_arguments: tuple[str, ...] = ()
+    """Further arguments of `vllm serve`, such as `[--gpu-memory-utilization, "0.5"]`."""
 
 
 class RunnerOptions(Settings):
@@ -204,6 +211,7 @@ def known_keys() -> list[str]:
 SPEED_SETTINGS = (
     *("engine_options.batch_size", "engine_options.device"),
     *("engine_options.base_url", "engine_options.timeout_s", "engine_options.retries"),
+    *("engine_options.python", "engine_options.tensor_parallel"),
 )
 """Settings that change how fast a run goes, or where its model is found, but not what it asks."""
 
@@ -218,6 +226,11 @@ def cache_dir() -> Path:
 def api_key() -> str | None:
     """Give the key for a server: `KATSUO_API_KEY`, else `OPENAI_API_KEY`, None where neither is set."""
     return os.environ.get("KATSUO_API_KEY") or os.environ.get("OPENAI_API_KEY") or None
+
+
+def vllm_python() -> str | None:
+    """Give the Python that has vLLM: `KATSUO_VLLM_PYTHON`, None where it is not set."""
+    return os.environ.get("KATSUO_VLLM_PYTHON") or None
 
 
 def difference(old: Recipe, new: Recipe, *, ignoring: Iterable[str] = ()) -> list[str]:

@@ -35,7 +35,7 @@ class Reason(str, Enum):
     ANSWER_GIVEN_AWAY = "answer stands in instruction"
     OFF_TOPIC = "instruction not about passage"
     COPIES_EXAMPLE = "copies worked example"
-    SECOND_READING = "second reading disagrees"
+    READINGS = "readings disagree"
     DUPLICATE = "duplicate"
     FORBIDDEN = "forbidden in a template"
     TEMPLATE_ERROR = "template error"

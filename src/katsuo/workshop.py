@@ -50,7 +50,7 @@ class Workshop:
             self.codec,
             recipe.sampling,
             recipe.seed,
-            has_second_reading=recipe.checks.second_reading,
+            readings=recipe.checks.readings,
         )
 
     @property

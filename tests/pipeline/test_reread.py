@@ -38,9 +38,9 @@ class Reader:
         return [Completion(text, new_tokens=2) for text in self.again]
 
 
-def answer(engine, task="exqa", *, codec="bonito-v1", again=True):
+def answer(engine, task="exqa", *, codec="bonito-v1", readings=1):
     tasks = (find_task(task),)
-    return Answerer(engine, tasks, find_codec(codec), Sampling(), 0, has_second_reading=again).answer(PASSAGES)
+    return Answerer(engine, tasks, find_codec(codec), Sampling(), 0, readings=readings).answer(PASSAGES)
 
 
 def test_an_answer_that_is_not_given_twice_is_left_out():
@@ -48,18 +48,30 @@ def test_an_answer_that_is_not_given_twice_is_left_out():
     outcome = answer(engine)
     assert [example.passage_id for example in outcome.examples] == ["p0", "p1"]
     (reject,) = outcome.rejects
-    assert (reject.reason, reject.detail, reject.passage_id) == (Reason.SECOND_READING, "Tamar", "p2")
+    assert (reject.reason, reject.detail, reject.passage_id) == (Reason.READINGS, "Tamar", "p2")
     assert reject.text.endswith("1932")
     assert outcome.new_tokens == 3 * 5 + 3 * 2
 
 
-def test_the_second_reading_is_greedy_free_and_shows_the_whole_question():
+def test_a_single_reading_is_greedy_free_and_shows_the_whole_question():
     engine = Reader(join_pair("{{context}}\nWhen did the bridge open?", "1932"), ["1932"] * 3)
     answer(engine)
     prompts, sampling = engine.asked[1]
     assert (sampling.temperature, sampling.grammar) == (0.0, False)
     assert prompts[0].constraint is None
     assert prompts[0].text.endswith(f"{TEXT}\n<|task|>\n{{{{context}}}}\nWhen did the bridge open?\n<|pipe|>\n")
+
+
+def test_several_readings_are_sampled_and_the_majority_decides():
+    said = ["1932", "1932", "Tamar", "in 1932", "Tamar", "the river", "Tamar", "Tamar", "1932"]
+    engine = Reader(join_pair("{{context}}\nWhen did the bridge open?", "1932"), said)
+    outcome = answer(engine, readings=3)
+    assert [example.passage_id for example in outcome.examples] == ["p0"]
+    assert [reject.detail for reject in outcome.rejects] == ["Tamar / the river", "Tamar / Tamar"]
+    prompts, sampling = engine.asked[1]
+    assert sampling.temperature == Sampling().temperature
+    assert len({prompt.seed for prompt in prompts[:3]}) == 3
+    assert outcome.new_tokens == 3 * 5 + 9 * 2
 
 
 def test_a_chat_model_is_asked_with_the_passage_in_its_place():
@@ -82,7 +94,7 @@ def test_free_answers_are_not_read_again(task):
 
 def test_nothing_is_asked_twice_unless_wanted():
     engine = Reader(join_pair("{{context}}\nWhen did the bridge open?", "1932"), [])
-    assert len(answer(engine, again=False).examples) == 3
+    assert len(answer(engine, readings=0).examples) == 3
     assert len(engine.asked) == 1
 
 

@@ -10,7 +10,7 @@ from katsuo.config import Sampling
 from katsuo.engines.base import CanGenerate, CanRecall
 from katsuo.pipeline.ask import ask
 from katsuo.pipeline.judge import Origin, drop_duplicate, judge
-from katsuo.pipeline.reread import Ask, SecondReading
+from katsuo.pipeline.reread import Ask, Readings
 from katsuo.pipeline.similar import NearDuplicates
 from katsuo.records import Completion, Example, Passage, Prompt, Reject
 from katsuo.tasks import TaskType
@@ -49,7 +49,7 @@ class Answerer:
     codec: Codec
     sampling: Sampling
     seed: int
-    has_second_reading: bool = False
+    readings: int = 0
 
     @property
     def by_name(self) -> dict[str, TaskType]:
@@ -81,9 +81,9 @@ class Answerer:
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
         new_tokens = sum(completion.new_tokens for completion in completions)
-        if self.has_second_reading:
-            reading = SecondReading(self.codec, tasks, ask_again)
-            judged, more_tokens = reading.read(prompts, completions, judged)
+        if self.readings:
+            again = Readings(self.codec, tasks, ask_again, self.readings, self.sampling.temperature)
+            judged, more_tokens = again.read(prompts, completions, judged)
             new_tokens += more_tokens
         return _outcome([one for one in judged if one], new_tokens)
 

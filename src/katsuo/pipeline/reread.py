@@ -1,4 +1,4 @@
-"""Ask a model its own question again: an answer that it does not give twice is one that it guessed."""
+"""Ask a model its own question again: an answer that it does not stand by is one that it guessed."""
 
 from __future__ import annotations
 
@@ -17,48 +17,67 @@ Judged = Example | Reject
 Ask = Callable[[Sequence[Prompt], Sampling], Sequence[Completion | None]]
 """An engine's `generate`, or what it remembers: None stands for what was never asked."""
 
-AGAIN = Sampling(temperature=0.0, max_new_tokens=64, grammar=False)
-"""Greedy, and free: a grammar would hide that the model says something else."""
+_MAX_NEW_TOKENS = 64
 
 
 @dataclass(frozen=True)
-class SecondReading:
+class Readings:
     """Ask again for the responses whose type makes them comparable: labels, options and spans."""
 
     codec: Codec
     tasks: Mapping[str, TaskType]
     ask: Ask
+    count: int
+    """One reading is greedy; several are sampled."""
+    temperature: float
 
     def read(
         self, prompts: Sequence[Prompt], completions: Sequence[Completion], judged: Sequence[Judged | None]
     ) -> tuple[list[Judged | None], int]:
         """
-        Give every outcome again, an example as a reject where the second reading differs, and the new tokens.
+        Give every outcome again, an example as a reject unless most readings agree, its own included; and new tokens.
 
-        None stands for an example whose second reading `ask` does not know.
+        None stands for an example of which `ask` does not know all readings.
         """
         first = {place: one for place, one in enumerate(judged) if isinstance(one, Example) and self._is_read(one)}
-        questions = [self._question(prompts[place], completions[place].text) for place in first]
+        questions = [self._question(prompts[place], completions[place].text, k) for place in first for k in self._range]
+        answers = list(self.ask(questions, self._sampling))
         outcomes = list(judged)
-        new_tokens = 0
-        for (place, example), second in zip(first.items(), self.ask(questions, AGAIN), strict=True):
-            new_tokens += second.new_tokens if second else 0
-            if second is None:
+        for number, (place, example) in enumerate(first.items()):
+            own = answers[number * self.count : (number + 1) * self.count]
+            known = [answer.text.strip() for answer in own if answer]
+            if len(known) < self.count:
                 outcomes[place] = None
-            elif not is_same_answer(self.tasks[example.task_type], example.response, second.text):
+            elif other := self._disagreeing(example, known):
                 text = completions[place].text
-                outcomes[place] = reject(prompts[place], Reason.SECOND_READING, detail=second.text.strip(), text=text)
-        return outcomes, new_tokens
+                outcomes[place] = reject(prompts[place], Reason.READINGS, detail=" / ".join(other), text=text)
+        return outcomes, sum(answer.new_tokens for answer in answers if answer)
+
+    def _disagreeing(self, example: Example, known: Sequence[str]) -> list[str]:
+        """Give the answers that differ where they are at least half of all, the example's own included."""
+        task = self.tasks[example.task_type]
+        other = [text for text in known if not is_same_answer(task, example.response, text)]
+        return other if 2 * len(other) >= self.count + 1 else []
+
+    @property
+    def _range(self) -> range:
+        return range(self.count)
+
+    @property
+    def _sampling(self) -> Sampling:
+        # Free: a grammar would hide that the model says something else.
+        temperature = self.temperature if self.count > 1 else 0.0
+        return Sampling(temperature=temperature, max_new_tokens=_MAX_NEW_TOKENS, grammar=False)
 
     def _is_read(self, example: Example) -> bool:
         return isinstance(self.tasks[example.task_type].answer, Labels | Options | Span)
 
-    def _question(self, prompt: Prompt, written: str) -> Prompt:
+    def _question(self, prompt: Prompt, written: str, number: int) -> Prompt:
         pair = parse_pair(written)
         assert isinstance(pair, Pair)  # it was judged to be one
         task = self.tasks[prompt.task_type]
         text, messages = self.codec.render_question(task, prompt.passage.text, pair.instruction)
-        return replace(prompt, text=text, messages=messages, constraint=None)
+        return replace(prompt, seed=prompt.seed ^ number, text=text, messages=messages, constraint=None)
 
 
 def is_same_answer(task: TaskType, first: str, second: str) -> bool:
