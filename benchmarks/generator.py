@@ -30,6 +30,7 @@ from katsuo.records import Completion, Message, Passage, Prompt
 from katsuo.tasks import CATALOG, TaskType, checks, find_task
 from katsuo.tasks.checks import normalise
 from katsuo.tasks.codec import Pair, find_codec, join_pair, parse_pair, render_bonito
+from katsuo.tasks.shapes import Span, as_in_passage
 from katsuo.tasks.task_type import Draft
 
 FORM = (
@@ -165,6 +166,13 @@ def draft_of(one: Written) -> Draft | None:
     return Draft(find_task(one.task), one.passage, pair.instruction, pair.response)
 
 
+def _settled(draft: Draft) -> Draft:
+    """Spell a span as the passage does, as a run would."""
+    if not isinstance(draft.task.answer, Span):
+        return draft
+    return replace(draft, response=as_in_passage(draft.response, draft.passage))
+
+
 def is_well_formed(draft: Draft | None) -> bool:
     """Say whether a pair is whole, refers to the passage and answers in its type's form."""
     return draft is not None and not any(check(draft) for check in draft.task.checks if check in FORM)
@@ -186,7 +194,10 @@ def print_table(outputs: Sequence[Output]) -> None:
     for told, written in outputs:
         mine = [draft for one in written if one.task.startswith("extractive") and (draft := draft_of(one))]
         verbatim = share(not checks.answer_in_passage(draft) for draft in mine)
-        print(f"{told['model']}, grammar {told['grammar']}: verbatim answers of extractive pairs {verbatim}")
+        spelled = share(not checks.answer_in_passage(_settled(draft)) for draft in mine)
+        if mine:
+            print(f"{told['model']}, grammar {told['grammar']}: verbatim answers of extractive pairs {verbatim},")
+            print(f"spelled as the passage does {spelled}")
 
 
 def _measured(task: TaskType, written: Sequence[Written]) -> list[str]:
@@ -198,7 +209,8 @@ def _measured(task: TaskType, written: Sequence[Written]) -> list[str]:
         for one, draft in zip(written, drafts, strict=True)
         if draft and one.second is not None
     ]
-    kept = [draft for draft in whole if not any(check(draft) for check in task.checks)]
+    settled = [_settled(draft) for draft in whole]
+    kept = [draft for draft in settled if not any(check(draft) for check in task.checks)]
     distinct = len({normalise(draft.instruction) for draft in whole}) / max(1, len(whole))
     labels = Counter(_side(draft.response) for draft in kept)
     largest = max(labels.values(), default=0) / max(1, sum(labels.values()))

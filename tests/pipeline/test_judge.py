@@ -25,6 +25,13 @@ def is_dropped(seen: NearDuplicates, one: Example, task: str = "ynqa") -> bool:
     return isinstance(ended, Reject)
 
 
+def test_a_span_is_spelled_as_in_the_passage() -> None:
+    asked = "{{context}} Where does the ferry leave from?"
+    assert example(asked, "landskrona.", "exqa").response == "Landskrona"
+    assert example(asked, "ferry to  ven", "exqa").response == "ferry to Ven"
+    assert example("{{context}} Does it leave at nine? Yes or no?", "yes").response == "yes"
+
+
 def test_the_same_question_with_another_label_is_a_repetition() -> None:
     seen = NearDuplicates(0.8)
     assert not is_dropped(seen, example("{{context}} Does the ferry leave at nine? Yes or no?", "Yes"))

@@ -4,7 +4,7 @@ import pytest
 
 from katsuo.tasks import find_task
 from katsuo.tasks.grammar import label_spellings
-from katsuo.tasks.shapes import Labels, find_options
+from katsuo.tasks.shapes import Labels, as_in_passage, find_options
 
 NLI = find_task("nli").answer
 
@@ -57,3 +57,18 @@ def test_options_are_read_as_templates_write_them(instruction: str, options: lis
 def test_prose_that_starts_like_an_option_is_not_taken_for_one() -> None:
     instruction = "A plan was made.\nWhich one?\nA. red\nB. blue"
     assert [option.text for option in find_options(instruction)] == ["red", "blue"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "spelled"),
+    [
+        ("the bridge", "The  Bridge"),
+        ("river tamar,", "river Tamar"),
+        ("1932", "1932"),
+        ("bridge tamar", "bridge tamar"),
+        ("rive", "rive"),
+        ("?", "?"),
+    ],
+)
+def test_an_answer_is_spelled_as_the_passage_does_where_nothing_else_differs(answer: str, spelled: str) -> None:
+    assert as_in_passage(answer, "The  Bridge over the river Tamar; opened in 1932.") == spelled

@@ -111,6 +111,7 @@ def test_an_adapter_can_be_gone_on_with(trained, pair_folder, small_model, tmp_p
     before = json.loads((trained / "katsuo.json").read_text())["fitted"]
     assert told.fitted.first_held_out_loss == pytest.approx(before["held_out_loss"], rel=0.02)
     assert told.fitted.held_out_loss < before["held_out_loss"]
+    assert f"went on from the adapter `{trained.name}`" in (tmp_path / "more" / "README.md").read_text()
 
 
 def test_all_weights_can_be_trained_instead(pair_folder, small_model, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from katsuo.engines.base import ModelInfo
 from katsuo.pipeline.ask import prompt_hash
@@ -11,7 +11,7 @@ from katsuo.records import Completion, Example, Prompt, Reason, Reject
 from katsuo.tasks import TaskType
 from katsuo.tasks.checks import first_failure
 from katsuo.tasks.codec import parse_pair
-from katsuo.tasks.shapes import PLACEHOLDER
+from katsuo.tasks.shapes import PLACEHOLDER, Span, as_in_passage
 from katsuo.tasks.task_type import Draft
 
 
@@ -38,6 +38,8 @@ def judge(prompt: Prompt, completion: Completion, *, task: TaskType, origin: Ori
     pair = parse_pair(completion.text)
     if isinstance(pair, Reason):
         return reject(prompt, pair, text=completion.text)
+    if isinstance(task.answer, Span):
+        pair = replace(pair, response=as_in_passage(pair.response, prompt.passage.text))
     failure = first_failure(Draft(task, prompt.passage.text, pair.instruction, pair.response))
     if failure:
         return reject(prompt, failure, detail=pair.response, text=completion.text)

@@ -155,3 +155,21 @@ def _consecutive(found: list[Option]) -> list[Option]:
 def allowed_answers(options: list[Option]) -> tuple[str, ...]:
     """List what may answer these options: each text, and each label where they have one."""
     return tuple(dict.fromkeys([o.text for o in options] + [o.label for o in options if o.label]))
+
+
+_WORD = re.compile(r"\w+")
+
+
+def as_in_passage(answer: str, passage: str) -> str:
+    """
+    Spell an answer as the passage does where only case, punctuation and white space differ, else leave it.
+
+    >>> as_in_passage("the old Mill.", "The Old Mill, built 1821")
+    'The Old Mill'
+    """
+    words = _WORD.findall(answer)
+    if not words or answer in passage:
+        return answer
+    spelled = re.compile(r"(?<!\w)" + r"\W{1,3}".join(map(re.escape, words)) + r"(?!\w)", re.I)
+    found = spelled.search(passage)
+    return found[0] if found else answer

@@ -189,7 +189,9 @@ class Watch(TrainerCallback):
         self._warn_of_overfitting(step, loss, train_loss)
 
     def _warn_of_overfitting(self, step: int, loss: float, train_loss: float) -> None:
-        best_step, best_loss, best_train = min(self._readings, key=lambda reading: reading[1])
+        # The first reading comes before any training loss: a rise over it alone is no overfitting.
+        read = [reading for reading in self._readings if math.isfinite(reading[2])]
+        best_step, best_loss, best_train = min(read, default=(step, loss, train_loss), key=lambda reading: reading[1])
         if best_step < step and loss > best_loss * _PART_WAYS and train_loss < best_train and not self._warnings:
             self.warn(
                 step,

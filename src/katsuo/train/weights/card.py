@@ -49,6 +49,8 @@ def _opening(job: Job, trained: Trained) -> str:
         f"{what} `{job.base.public_name}` (revision `{job.base.revision}`), trained with `katsuo {job.command}` on "
         f"{trained.examples:,} examples in {trained.fitted.steps:,} updates."
     ]
+    if job.start:
+        lines.append(f"The training went on from the adapter `{job.start.name}`, whose card tells of the one before.")
     if job.codec:
         lines.append(
             f"It writes tasks in the `{job.codec}` format: a task type and a passage in, an instruction and a response "
