@@ -44,6 +44,23 @@ def test_json_holds_scores_comparisons_and_the_verdict(rows, tmp_path):
     assert "too few for a verdict" in told["verdict"]
 
 
+def test_what_test_rows_share_with_the_run_is_printed_even_where_it_is_nothing(rows, tmp_path):
+    from katsuo.api import generate
+
+    (tmp_path / "a.txt").write_text("A ferry leaves the old harbour at nine and comes back at noon.")
+    run = generate(tmp_path / "a.txt", "ynqa", tmp_path / "run", engine="fake", model="fake").path
+    words = (*COMMON, "--column", "answer=gold", "--data", rows, "--run", run, "-o", tmp_path / "s", "-q")
+    assert "in the run: 0 by their passage, 0 by their question" in invoke("fake", *words)
+
+
+def test_how_answers_are_scored_is_a_flag_each(rows, tmp_path):
+    words = (*COMMON, "--column", "answer=gold", "--data", rows, "-o", tmp_path / "s", "-q")
+    invoke("fake", *words, "--normalise", "bytes", "--eos", "no", "--first-gold", "--templates", 2)
+    told = json.loads((tmp_path / "s" / "scores.json").read_text())
+    kept = {key: told["settings"][key] for key in ("normalise", "eos", "first_gold", "templates")}
+    assert kept == {"normalise": "bytes", "eos": "no", "first_gold": True, "templates": 2}
+
+
 def test_wrong_flags_say_how_they_are_written(rows, tmp_path):
     with pytest.raises(UsageError, match="names no column"):
         invoke("fake", "--task", "ynqa", "--data", rows, "--column", "premise", "-o", tmp_path / "s")

@@ -5,7 +5,7 @@ import pytest
 from katsuo.engines import CanScore, EngineSettings, ModelInfo, Scores, open_engine
 from katsuo.errors import EngineError, UsageError
 from katsuo.evaluate.ask import Examiner, normalised
-from katsuo.evaluate.fit import fit
+from katsuo.evaluate.fit import Fitted, fit
 from katsuo.evaluate.settings import make_settings
 from katsuo.evaluate.suites import Item, Question
 from katsuo.records import Completion
@@ -16,8 +16,10 @@ def count_words(texts):
     return [len(text.split()) for text in texts]
 
 
-def question(passage: str, *, near: str = "", choices=(), parts=("", "\n\nIs it so?"), golds=("yes",)) -> Question:
-    item = Item("i", 3, passage, "Is it so?", near, golds)
+def question(
+    passage: str, *, near: str = "", choices=(), parts=("", "\n\nIs it so?"), golds=("yes",), row: int = 3
+) -> Question:
+    item = Item("i", row, passage, "Is it so?", near, golds)
     return Question(item, "t", parts, choices, 0 if choices else -1)
 
 
@@ -44,21 +46,29 @@ def examiner(engine, *, style="chat", **settings) -> Examiner:
 
 
 def test_a_passage_that_fits_stays_whole_and_a_longer_one_loses_its_end_and_never_the_question():
-    short, long = question("one two"), question("w" + " w" * 99)
+    short, long = question("one two", row=1), question("w" + " w" * 99, row=2)
     whole, cut = fit([short, long], 20, count_words)
-    assert whole == "one two"
-    assert cut == " ".join("w" * 17)
-    assert long.instruction(cut).endswith("Is it so?")
-    assert fit([long], 2, count_words) == [None]
-    assert fit([long], 3, count_words) == [""]
+    assert whole == Fitted("one two", 5)
+    assert cut == Fitted(" ".join("w" * 17), 20)
+    assert long.instruction(cut.passage).endswith("Is it so?")
+    assert fit([long], 2, count_words)[0].passage is None
+    assert fit([long], 3, count_words) == [Fitted("", 3)]
+
+
+def test_all_templates_ask_about_the_same_part_of_a_long_passage():
+    text = "w" + " w" * 99
+    questions = [question(text, row=1), question(text, row=1, parts=("Read this, then say: ", " is it?"))]
+    fitted = fit([*questions, question("one two", row=2)], 20, count_words)
+    assert [one.passage for one in fitted] == [" ".join("w" * 14), " ".join("w" * 14), "one two"]
+    assert [one.tokens for one in fitted] == [17, 20, 5]
 
 
 def test_a_long_passage_is_cut_to_where_it_speaks_of_the_matter():
     words = ["filler"] * 60
     words[40:43] = ["the", "Receiving", "Party"]
     (cut,) = fit([question(" ".join(words), near="Receiving Party may keep copies")], 13, count_words)
-    assert "Receiving Party" in cut
-    assert len(cut.split()) == 10
+    assert "Receiving Party" in cut.passage
+    assert len(cut.passage.split()) == 10
 
 
 def test_the_likeliest_choice_is_taken_and_ties_go_to_the_first():

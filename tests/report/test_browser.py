@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,15 @@ def test_the_page_can_be_printed(browser: str, page: Path, tmp_path: Path) -> No
         words = " ".join(sheet.get_textpage().get_text_bounded() for sheet in printed)
     for part in ("+2.0 macro F1 over zero-shot", "Forgetting", "Minutes by stage"):
         assert part in " ".join(words.split())
+
+
+@pytest.mark.end_to_end
+def test_its_first_screen_can_be_drawn_for_a_readme(browser: str, page: Path, tmp_path: Path) -> None:
+    script, picture = Path(__file__).parents[2] / "docs" / "make_picture.py", tmp_path / "report.png"
+    subprocess.run([sys.executable, str(script), str(page), str(picture)], check=True, capture_output=True, timeout=300)
+    head = picture.read_bytes()[:24]
+    assert head.startswith(b"\x89PNG")
+    width, height = (int.from_bytes(head[start : start + 4], "big") for start in (16, 20))
+    assert width == 1080
+    assert 300 < height < 1000
+    assert picture.stat().st_size < 300_000

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
+from report_numbers import results
 
 from katsuo.errors import MissingPackageError, StoreError
+from katsuo.report.effort import tell_cost
 from katsuo.report.read import read_run, read_story
+from katsuo.report.scores import tell_scores
 from katsuo.report.sections import sections_of
 from katsuo.report.write import write_report
 from katsuo.store import Run
@@ -64,12 +67,50 @@ def test_the_page_of_an_experiment_holds_the_verdict_and_every_section(
     for name in ("report.html", "report.md"):
         for words in (
             "+2.0 macro F1 over zero-shot", "Scores", "Learning curves", "Forgetting", "Cost", "Recipe",
-            "some that were kept", "some that were rejected", "+2.0 (+0.5 to +3.5)", "not significant", "model: small",
-            "left out: there are no labelled rows",
+            "some that were kept", "some that were rejected", "not significant", "model: small",
+            "left out: there are no labelled rows", "+1.0", "n. s.",
         ):  # fmt: skip
             assert words in texts[name], (name, words)
+    assert "+2.0 (+0.5 to +3.5)" in texts["report.md"]
+    assert "+2.0<small>+0.5 to +3.5</small>" in texts["report.html"]
     told = json.loads(texts["report.json"])
     assert told["results"]["sets"]["bridges"]["gains"]["zero-shot"]["difference"] == 2.04
+
+
+def test_several_data_sets_are_told_together_and_one_by_one() -> None:
+    told = results()
+    told["sets"] = {"bridges": told["sets"]["bridges"], "roads": told["sets"]["bridges"]}
+    lead, by_set, templates = tell_scores(told)
+    assert lead.is_lead
+    assert lead.tables[0].rows[2][1:] == ["48.0", "+2.0 (+0.5 to +3.5)"]
+    assert [one.caption.partition(":")[0] for one in by_set.figures] == ["bridges", "roads"]
+    ends = [figure.values["ends"] for figure in by_set.figures]
+    assert ends[0] == ends[1] == [-5.0, 4.0], "figures beside each other have one axis"
+    assert len(templates.tables) == 2
+
+
+def test_an_unfinished_experiment_says_what_is_to_do(experiment_folder: Path, written: Written) -> None:
+    told = results() | {"to_do": ["bridges/seed-0/pretrain"]}
+    (experiment_folder / "results.json").write_text(json.dumps(told))
+    texts = written(experiment_folder)
+    for name in ("report.html", "report.md"):
+        assert "Not finished" in texts[name]
+        assert "2 of 3 stages are done" in texts[name]
+        assert "bridges/seed-0/pretrain" in texts[name]
+    told |= {"sets": {}, "forgetting": {}, "runs": {}, "adapters": {}, "cost": [{"stage": "bridges/split"}]}
+    (experiment_folder / "results.json").write_text(json.dumps(told))
+    assert "Not finished" in written(experiment_folder)["report.html"]
+
+
+def test_the_cost_is_told_by_kind_of_stage_and_stage_by_stage() -> None:
+    told = results()
+    told["cost"] += [
+        {"stage": "roads/adapt", "seconds": 30.0, "amount": 904, "unit": "tokens", "peak_bytes": 5_000_000}
+    ]
+    (section,) = tell_cost(told)
+    kinds = {row[0]: row[1:] for row in section.figures[0].data.rows}
+    assert kinds["adapt"] == ["2.0", "–", "5,000 tokens", "5"]
+    assert [row[0] for row in section.tables[0].rows][:3] == ["bridges/split", "bridges/adapt", "roads/adapt"]
 
 
 def test_the_page_asks_nothing_of_any_network_and_runs_no_script(experiment_folder: Path, written: Written) -> None:

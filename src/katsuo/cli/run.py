@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,7 +43,17 @@ def run(
         typer.echo(json.dumps({"path": str(place), **results}, ensure_ascii=False))
         return
     typer.echo(results["verdict"])
+    for name, told in results["sets"].items():
+        typer.echo(f"{name}: {_overlap(told)}")
     typer.echo(f"report: {place / 'report.html'}")
+
+
+def _overlap(told: dict[str, Any]) -> str:
+    shared = told["overlap"]
+    if shared is None:
+        return f"{told['items']} test rows"
+    where = f"{shared['passages']} by their passage, {shared['questions']} by their question"
+    return f"{told['items']} test rows, of which stand in the run: {where}"
 
 
 class _Lines:

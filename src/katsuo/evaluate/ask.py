@@ -25,7 +25,8 @@ class Prediction:
     What a model made of one question.
 
     `score` is 100 or 0 for a ranked choice and the token F1 for a written answer; `cut_chars` is how much of the
-    passage was left out. `choice` and `gold_choice` are places among `choices`, -1 for a written answer.
+    passage was left out, `prompt_tokens` those of the instruction. `choice` and `gold_choice` are places among
+    `choices`, -1 for a written answer.
     """
 
     item: str
@@ -41,7 +42,7 @@ class Prediction:
     log_probabilities: tuple[float, ...] = ()
     choice_tokens: tuple[int, ...] = ()
     cut_chars: int = 0
-    prompt_chars: int = 0
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,18 @@ class Examiner:
 
     def examine(self, questions: Sequence[Question]) -> list[Prediction]:
         """Give one prediction per question, in order; raise `EngineError` for one that cannot be answered."""
-        instructions = self.instructions(questions)
+        asked = self._fitted(questions)
         if questions and questions[0].choices:
-            return self._rank(questions, instructions)
-        return self._write(questions, instructions)
+            return self._rank(asked)
+        return self._write(asked)
 
     def check(self, *, is_ranked: bool) -> None:
         """Raise `UsageError` for an engine that can not do what is asked."""
         if is_ranked and not isinstance(self.engine, CanScore):
             raise UsageError(
-                f'the engine "{self.settings.engine}" gives no log-probabilities, which ranking needs',
-                hint="use --engine hf, or a server that returns prompt log-probabilities",
+                f'"{self.engine.info.model}" behind the engine "{self.settings.engine}" gives no log-probabilities, '
+                "which ranking needs",
+                hint="use --engine hf, or a server that tells them: vLLM, SGLang or llama.cpp",
             )
 
     def choices(self, question: Question, instruction: str) -> Choices:
@@ -84,28 +86,32 @@ class Examiner:
 
     def instructions(self, questions: Sequence[Question]) -> list[str]:
         """Write the instructions, each cut from its passage's side until it fits."""
+        return [one.instruction for one in self._fitted(questions)]
+
+    def _fitted(self, questions: Sequence[Question]) -> list[_Fitted]:
         room = self.engine.info.context_tokens - _ROOM_FOR_TURNS - self._longest_answer(questions)
         limit = min(self.settings.max_prompt_tokens, room)
-        passages = fit(questions, limit, self.count_tokens)
-        for question, passage in zip(questions, passages, strict=True):
-            if passage is None:
+        found = []
+        for question, fitted in zip(questions, fit(questions, limit, self.count_tokens), strict=True):
+            if fitted.passage is None:
                 raise UsageError(
                     f'template "{question.template}" alone is longer than {limit} tokens for row {question.item.row}',
                     hint="raise --max-prompt-tokens, or use a model with a longer context",
                 )
-        return [question.instruction(passage) for question, passage in zip(questions, passages, strict=True)]
+            found.append(_Fitted(question, question.instruction(fitted.passage), fitted.tokens))
+        return found
 
     def _longest_answer(self, questions: Sequence[Question]) -> int:
         choices = list({choice for question in questions for choice in question.choices})
         return max(self.count_tokens(choices)) + 2 if choices else self.settings.max_new_tokens
 
-    def _rank(self, questions: Sequence[Question], instructions: Sequence[str]) -> list[Prediction]:
+    def _rank(self, asked: Sequence[_Fitted]) -> list[Prediction]:
         assert isinstance(self.engine, CanScore)
-        asked = [self.choices(*pair) for pair in zip(questions, instructions, strict=True)]
-        outcomes = self.engine.score(asked)
-        return [self._ranked(*one) for one in zip(questions, instructions, outcomes, strict=True)]
+        outcomes = self.engine.score([self.choices(one.question, one.instruction) for one in asked])
+        return [self._ranked(*pair) for pair in zip(asked, outcomes, strict=True)]
 
-    def _ranked(self, question: Question, instruction: str, scores: Scores) -> Prediction:
+    def _ranked(self, asked: _Fitted, scores: Scores) -> Prediction:
+        question = asked.question
         if scores.finish != "stop":
             raise EngineError(
                 f'row {question.item.row} with template "{question.template}" cannot be scored: '
@@ -118,16 +124,16 @@ class Examiner:
         return Prediction(
             question.item.id, question.item.row, question.template, question.choices[choice], question.item.golds,
             is_right, is_right, choice, question.gold, question.choices, scores.log_probabilities, scores.tokens,
-            cut_chars=len(question.instruction()) - len(instruction), prompt_chars=len(instruction),
+            cut_chars=asked.cut_chars, prompt_tokens=asked.tokens,
         )  # fmt: skip
 
-    def _write(self, questions: Sequence[Question], instructions: Sequence[str]) -> list[Prediction]:
+    def _write(self, asked: Sequence[_Fitted]) -> list[Prediction]:
         sampling = Sampling(temperature=0.0, max_new_tokens=self.settings.max_new_tokens, grammar=False)
-        prompts = [_prompt(question, self.ask(text)) for question, text in zip(questions, instructions, strict=True)]
-        outcomes = self.engine.generate(prompts, sampling)
-        return [self._written(*one) for one in zip(questions, instructions, outcomes, strict=True)]
+        outcomes = self.engine.generate([_prompt(one.question, self.ask(one.instruction)) for one in asked], sampling)
+        return [self._written(*pair) for pair in zip(asked, outcomes, strict=True)]
 
-    def _written(self, question: Question, instruction: str, completion: Completion) -> Prediction:
+    def _written(self, asked: _Fitted, completion: Completion) -> Prediction:
+        question = asked.question
         if completion.finish not in ("stop", "length"):
             raise EngineError(
                 f'row {question.item.row} with template "{question.template}" cannot be answered: '
@@ -138,9 +144,21 @@ class Examiner:
         text = completion.text.strip()
         return Prediction(
             question.item.id, question.item.row, question.template, text, golds, token_f1(golds, text),
-            exact_match(golds, text), cut_chars=len(question.instruction()) - len(instruction),
-            prompt_chars=len(instruction),
+            exact_match(golds, text), cut_chars=asked.cut_chars, prompt_tokens=asked.tokens,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A question as it is asked."""
+
+    question: Question
+    instruction: str
+    tokens: int
+
+    @property
+    def cut_chars(self) -> int:
+        return len(self.question.instruction()) - len(self.instruction)
 
 
 def normalised(scores: Scores, choices: Sequence[str], by: str) -> list[float]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy
 
@@ -15,18 +16,50 @@ _WORD = re.compile(r"\S+")
 _LETTERS = re.compile(r"\w+")
 
 
-def fit(questions: Sequence[Question], limit: int, count_tokens: CountTokens) -> list[str | None]:
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What is left of a passage, None where not even an empty one fits, and the tokens of its instruction."""
+
+    passage: str | None
+    tokens: int
+
+
+def fit(questions: Sequence[Question], limit: int, count_tokens: CountTokens) -> list[Fitted]:
     """
     Give for each question the passage that leaves its instruction within `limit` tokens.
 
     The whole passage where that fits; else its beginning, or the run of words that shares most with `near`, cut at
-    words; None where not even an empty passage fits.
+    words. All questions about one item get the same part of its passage, that which fits the longest of them: so they
+    are asked about the same text, and begin alike.
     """
     counts = count_tokens([question.instruction() for question in questions])
+    fitted = [Fitted(one.item.passage, count) for one, count in zip(questions, counts, strict=True)]
+    groups: dict[int, list[int]] = defaultdict(list)
+    for place, question in enumerate(questions):
+        groups[question.item.row].append(place)
+    for places in groups.values():
+        if max(counts[place] for place in places) > limit:
+            asked = [questions[place] for place in places]
+            for place, one in zip(places, _fit_together(asked, limit, count_tokens), strict=True):
+                fitted[place] = one
+    return fitted
+
+
+def _fit_together(questions: Sequence[Question], limit: int, count_tokens: CountTokens) -> list[Fitted]:
+    """Cut by the question that leaves least room; one that does not fit even so is cut by itself."""
+    frames = count_tokens([question.instruction("") for question in questions])
+    passage = _cut(questions[frames.index(max(frames))], limit, count_tokens)
+    shared = passage or ""
+    counts = count_tokens([question.instruction(shared) for question in questions])
     return [
-        question.item.passage if count <= limit else _cut(question, limit, count_tokens)
+        Fitted(passage, count) if passage is not None and count <= limit else _fit_alone(question, limit, count_tokens)
         for question, count in zip(questions, counts, strict=True)
     ]
+
+
+def _fit_alone(question: Question, limit: int, count_tokens: CountTokens) -> Fitted:
+    passage = _cut(question, limit, count_tokens)
+    return Fitted(passage, count_tokens([question.instruction(passage or "")])[0])
 
 
 def _cut(question: Question, limit: int, count_tokens: CountTokens) -> str | None:

@@ -41,7 +41,7 @@ _SCHEMA = pa.schema(
         ("log_probabilities", pa.list_(pa.float64())),
         ("choice_tokens", pa.list_(pa.int32())),
         ("cut_chars", pa.int64()),
-        ("prompt_chars", pa.int64()),
+        ("prompt_tokens", pa.int64()),
     ]
 )
 _WHOLE = pa.schema([("set", _WORD), *_SCHEMA])

@@ -106,6 +106,7 @@ def summary(sheet: Sheet, predictions: Sequence[Prediction]) -> dict[str, Any]:
         "spread": float(numpy.std(counted)),
         "templates": by_template,
         "cut_prompts": sum(one.cut_chars > 0 for one in predictions),
+        "prompt_tokens": sum(one.prompt_tokens for one in predictions),
         "warnings": _warnings(sheet),
     }
     if suite.is_ranked and sheet.labels:

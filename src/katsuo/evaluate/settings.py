@@ -39,7 +39,10 @@ class EvaluateSettings(Settings):
     """Seed of that draw."""
 
 
-_MAY_CHANGE = ("engine_options.batch_size", "engine_options.device", "engine_options.trust_remote_code")
+_MAY_CHANGE = (
+    *("engine_options.batch_size", "engine_options.device", "engine_options.trust_remote_code"),
+    *("engine_options.base_url", "engine_options.timeout_s", "engine_options.retries"),
+)
 PAIRED = ("normalise", "max_prompt_tokens", "max_new_tokens", "first_gold", "templates", "limit", "seed")
 """Settings in which two evaluations must agree to be compared."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from katsuo.engines import CanCountTokens, CanGenerate, EngineSettings, open_engine
-from katsuo.errors import ModelError
+from katsuo.errors import MissingPackageError, ModelError, UsageError
 from katsuo.evaluate.ask import Examiner
 from katsuo.evaluate.settings import EvaluateSettings
 from katsuo.models import locate, public_name, revision_of
@@ -58,7 +58,7 @@ def find_system(name: str, *, base: str | None = None) -> System:
 def open_examiner(system: System, settings: EvaluateSettings) -> tuple[Examiner, dict[str, Any]]:
     """Load a system; give who asks it, and what it is, for the record."""
     engine = open_engine(settings.engine, EngineSettings(system.model, system.adapter, options=settings.engine_options))
-    style, template = _style(system, settings)
+    style, template = _style(system, settings, engine.info.codec)
     examiner = Examiner(engine, asker(style, template), style == "chat", settings, _counter(engine))
     told = {
         "model": engine.info.model,
@@ -80,7 +80,7 @@ def fingerprint(adapter: Path) -> str:
     return digest.hexdigest()
 
 
-def _style(system: System, settings: EvaluateSettings) -> tuple[str, str | None]:
+def _style(system: System, settings: EvaluateSettings, codec: str = "") -> tuple[str, str | None]:
     """Give the style that the settings ask for, or else the one that the system was trained with."""
     if settings.prompt_template:
         return "template", settings.prompt_template
@@ -89,8 +89,19 @@ def _style(system: System, settings: EvaluateSettings) -> tuple[str, str | None]
     trained = _trained(system) if settings.style == "auto" else {}
     if style := trained.get("style"):
         return str(style), trained.get("prompt_template")
-    has_template = has_chat_template(locate(system.model))
-    return choose_style(settings.style, model=system.model, has_chat_template=has_template), None
+    return choose_style(settings.style, model=system.model, has_chat_template=_is_chat(system, settings, codec)), None
+
+
+def _is_chat(system: System, settings: EvaluateSettings, codec: str) -> bool:
+    """Say whether a model takes a chat: by its files, or for one that is a server's by its name or as it is told."""
+    try:
+        return has_chat_template(locate(system.model))
+    except (ModelError, MissingPackageError):
+        if settings.style != "auto" or codec == "instruct":
+            return True
+        raise UsageError(
+            f'nothing here says how "{system.model}" is to be asked', hint="add --style chat, or --style input-output"
+        ) from None
 
 
 def _trained(system: System) -> Mapping[str, Any]:

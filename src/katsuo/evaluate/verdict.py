@@ -36,7 +36,7 @@ def verdict(claims: Sequence[Claim], *, forgetting: Claim | None = None, warning
     '+12.3 macro F1 over zero-shot (95 % 8.1 to 16.4, n = 500), +14.0 over self-supervision'
     """
     if not claims:
-        return "nothing to compare with"
+        return "; ".join(["nothing to compare with", *warnings])
     first, *others = claims
     parts = [_first(first), *(_other(claim, first) for claim in others)]
     text = ", ".join(parts)

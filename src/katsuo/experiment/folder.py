@@ -91,6 +91,11 @@ class ExperimentFolder:
         return self.path / "sets" / name / f"seed-{seed}"
 
 
+def is_experiment(path: Path) -> bool:
+    """Say whether a folder holds an experiment."""
+    return (path / _HELD).is_file()
+
+
 def open_folder(path: Path, experiment: Experiment) -> ExperimentFolder:
     """Make the folder, or take up the one that is there; raise `RunChangedError` when it holds another experiment."""
     held = path / _HELD
@@ -145,4 +150,12 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-__all__ = ["ExperimentFolder", "experiment_from", "open_folder", "read_json", "write_json", "write_text"]
+__all__ = [
+    "ExperimentFolder",
+    "experiment_from",
+    "is_experiment",
+    "open_folder",
+    "read_json",
+    "write_json",
+    "write_text",
+]

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from katsuo.experiment.folder import ZERO_SHOT, ExperimentFolder, read_json, write_text
+from katsuo.experiment.general import GENERAL, SUITES
 from katsuo.experiment.settings import OURS, Experiment
 from katsuo.experiment.split import DOCUMENTS, HELD_OUT, TEST, TOLD
 from katsuo.models.locate import MANIFEST, codec_of
@@ -41,10 +42,11 @@ def plan(folder: ExperimentFolder) -> list[Stage]:
     """Give every stage, in an order in which each finds what it needs."""
     experiment = folder.experiment
     stages: list[Stage] = []
-    for name in experiment.sets:
+    for place, name in enumerate(experiment.sets):
         stages += _Planner(folder, experiment, name).stages()
-    if experiment.forgetting is not None:
-        stages += _general(folder, experiment)
+        # Set by set, so that what is told half-way is whole for every set that is done.
+        if experiment.forgetting is not None:
+            stages += _general(folder, experiment, name, with_zero_shot=place == 0)
     return stages
 
 
@@ -158,7 +160,7 @@ class _Planner:
             return [*told, *(["--run", str(run)] if is_adapted and (run / "recipe.yaml").is_file() else [])]
 
         name = f"{self.name}/evaluate-{system}" if not is_adapted else self._named(seed, f"evaluate-{system}")
-        return Stage(name, command, self._skip(seed, system), lambda: _questions(output))
+        return Stage(name, command, self._skip(seed, system), lambda: _asked_tokens(output))
 
     def _skip(self, seed: int, system: str) -> Callable[[], str]:
         """Give what says why a system cannot be had: no labels for it, or the same as the system itself."""
@@ -185,21 +187,22 @@ class _Planner:
         return f"{self.name}/seed-{seed}/{what}"
 
 
-def _general(folder: ExperimentFolder, experiment: Experiment) -> Iterator[Stage]:
-    """Measure general abilities of the model as it is, and of everything that was trained with the first seed."""
+def _general(folder: ExperimentFolder, experiment: Experiment, name: str, *, with_zero_shot: bool) -> Iterator[Stage]:
+    """Measure general abilities of the model as it is, and of what was trained for a set with the first seed."""
     first = experiment.seeds[0]
 
-    def stage(name: str, system: str) -> Stage:
+    def stage(system: str) -> Stage:
         told = [str(folder.path), name, str(first), system]
         adapter = folder.adapter(name, first, system)
         skip = (lambda: "") if system == ZERO_SHOT else lambda: "" if adapter.is_dir() else "there is no such adapter"
         label = f"general-{system}" if system == ZERO_SHOT else f"{name}/seed-{first}/general-{system}"
-        return Stage(label, lambda: [*_STAGE, "general", *told], skip)
+        place = folder.general(name, first, system)
+        return Stage(label, lambda: [*_STAGE, "general", *told], skip, lambda: _general_tokens(place))
 
-    yield stage(next(iter(experiment.sets)), ZERO_SHOT)
-    for name in experiment.sets:
-        for system in (OURS, *(one for one in experiment.baselines if one != ZERO_SHOT)):
-            yield stage(name, system)
+    if with_zero_shot:
+        yield stage(ZERO_SHOT)
+    for system in (OURS, *(one for one in experiment.baselines if one != ZERO_SHOT)):
+        yield stage(system)
 
 
 def _as_flags(settings: dict[str, Any]) -> list[str]:
@@ -211,9 +214,15 @@ def _trained_tokens(adapter: Path) -> tuple[int, str]:
     return int(read_json(adapter / MANIFEST)["fitted"]["tokens"]), "tokens trained on"
 
 
-def _questions(scores: Path) -> tuple[int, str]:
+def _asked_tokens(scores: Path) -> tuple[int, str]:
     sets = read_json(scores / "scores.json")["sets"].values()
-    return sum(one["items"] * len(one["templates"]) for one in sets), "questions"
+    return sum(one["prompt_tokens"] for one in sets), "tokens asked"
+
+
+def _general_tokens(place: Path) -> tuple[int, str]:
+    told = read_json(place / GENERAL)
+    texts = sum(int(one["tokens"]) for one in told.get("texts", ()))
+    return texts + (_asked_tokens(place / SUITES)[0] if told["suites"] else 0), "tokens asked"
 
 
 __all__ = ["Stage", "plan"]

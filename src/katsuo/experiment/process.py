@@ -60,7 +60,8 @@ def run_process(command: Sequence[str], log: Path, on_line: Callable[[str], None
         said = "\n  ".join(line for line in last if line)
         raise RunnerError(
             f"`{' '.join(command[-12:])}` ended with status {status}:\n  {said}",
-            hint=f"its whole output is in {log}; mend the cause and give the same command again",
+            hint=f"its whole output is in {log}; mend the cause and give the same command again. `katsuo report` tells "
+            "what there is so far",
         )
     return Cost(round(time.monotonic() - started, 3), cpu, peak)
 

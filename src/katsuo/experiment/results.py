@@ -20,9 +20,11 @@ from katsuo.experiment.plan import plan
 from katsuo.experiment.settings import BASELINES, OURS
 from katsuo.experiment.split import TOLD
 from katsuo.models import public_name
+from katsuo.models.locate import MANIFEST
 
 FORMAT = "katsuo-results-1"
 MAJORITY = "majority"
+_MOST_NAMED = 3
 NAMES = {
     OURS: "katsuo's data",
     MAJORITY: "majority class",
@@ -61,21 +63,31 @@ class Judged:
 
 
 def gather(folder: ExperimentFolder) -> dict[str, Any]:
-    """Give all numbers of an experiment whose stages are done; those of a stage that was left out are not there."""
+    """
+    Give all numbers of an experiment that are there: of a stage that was left out or is not done yet there are none.
+
+    A set counts once katsuo's own system is judged on it; `to_do` names the stages that are not done.
+    """
     experiment = folder.experiment
+    costs = _costs(folder)
+    to_do = [one["stage"] for one in costs if len(one) == 1]
     sets, gains, metrics = {}, {}, set()
     for name in experiment.sets:
+        if _judged(folder, name, OURS) is None:
+            continue
         sets[name], gains[name] = _set(folder, name)
         metrics.add(sets[name]["metric"])
     metric = metrics.pop() if len(metrics) == 1 else "f1"
-    shared = [system for system in (MAJORITY, *BASELINES) if all(system in found for found in gains.values())]
+    shared = [one for one in (MAJORITY, *BASELINES) if gains and all(one in found for found in gains.values())]
     means = {system: mean_gain([found[system] for found in gains.values()]) for system in shared}
     forgotten = forgetting_of(folder)
     warnings = [f"{name}: {text}" for name, told in sets.items() for text in told["warnings"]]
+    if to_do:
+        warnings.append(f"not finished: {len(to_do)} of {len(costs)} stages are to do")
     compared = [system for system in BASELINES if system in means and system != "supervised"]
     return {
         "format": FORMAT,
-        "name": f"{public_name(experiment.model)} adapted to {', '.join(experiment.sets)}",
+        "name": f"{public_name(experiment.model)} adapted to {_listed(list(experiment.sets))}",
         "verdict": verdict(
             [_claim(system, means[system], metric) for system in compared],
             forgetting=loss_of_ability(forgotten, OURS),
@@ -83,17 +95,21 @@ def gather(folder: ExperimentFolder) -> dict[str, Any]:
         ),
         "warnings": warnings,
         "metric": metric,
-        "systems": {key: {"name": NAMES[key], "meaning": MEANINGS[key]} for key in (OURS, MAJORITY, *BASELINES)},
+        "systems": {
+            key: {"name": NAMES[key].removeprefix("the "), "meaning": MEANINGS[key]}
+            for key in (OURS, MAJORITY, *BASELINES)
+        },
         "sets": sets,
         "mean": {
             "scores": _mean_scores(sets),
             "gains": {system: _plain(gain) for system, gain in means.items()},
         },
         "forgetting": forgotten,
-        "cost": _costs(folder),
+        "cost": costs,
+        "to_do": to_do,
         "seeds": list(experiment.seeds),
-        "runs": _places(folder, folder.run),
-        "adapters": _places(folder, folder.adapter),
+        "runs": _places(folder, folder.run, "manifest.json"),
+        "adapters": _places(folder, folder.adapter, MANIFEST),
         "recipe": experiment.to_yaml(),
         "machine": {
             "cores": os.cpu_count(),
@@ -108,7 +124,7 @@ def _set(folder: ExperimentFolder, name: str) -> tuple[dict[str, Any], dict[str,
     found = {system: _judged(folder, name, system) for system in (OURS, *BASELINES)}
     judged = {system: one for system, one in found.items() if one is not None}
     scores = _evaluation(folder, name, experiment.seeds[0], OURS)
-    assert scores is not None, "the system itself is always judged"
+    assert scores is not None, "the caller has looked"
     told = next(iter(scores.scores["sets"].values()))
     if "majority" in told:
         judged[MAJORITY] = _majority(judged[OURS])
@@ -129,6 +145,7 @@ def _set(folder: ExperimentFolder, name: str) -> tuple[dict[str, Any], dict[str,
             for system, gain in gains.items()
         },
         "chosen": {system: _chosen(folder, name, system) for system in judged if system != MAJORITY},
+        "gold": _gold(folder, name, judged[OURS]),
         "split": read_json(folder.split(name) / TOLD),
         "overlap": told.get("overlap"),
         # Too few items are told by the verdict itself, from the numbers.
@@ -182,9 +199,18 @@ def _chosen(folder: ExperimentFolder, name: str, system: str) -> dict[str, int]:
     return counts
 
 
+def _gold(folder: ExperimentFolder, name: str, ours: Judged) -> dict[str, int]:
+    """Count the right labels as often as they were asked for, over the templates of the first seed."""
+    labels = list(_chosen(folder, name, OURS))
+    if ours.outcomes.golds is None or not labels:
+        return {}
+    counts = numpy.bincount(ours.outcomes.golds, minlength=len(labels)) * len(set(ours.templates))
+    return {label: int(count) for label, count in zip(labels, counts, strict=True)}
+
+
 def _mean_scores(sets: dict[str, dict[str, Any]]) -> dict[str, float]:
     """Give the mean over the sets of every system that was judged on all of them."""
-    shared = [system for system in NAMES if all(system in told["scores"] for told in sets.values())]
+    shared = [system for system in NAMES if sets and all(system in told["scores"] for told in sets.values())]
     return {system: float(numpy.mean([told["scores"][system]["mean"] for told in sets.values()])) for system in shared}
 
 
@@ -192,17 +218,21 @@ def _costs(folder: ExperimentFolder) -> list[dict[str, Any]]:
     return [{"stage": stage.name, **(folder.marker(stage.name) or {})} for stage in plan(folder)]
 
 
-def _places(folder: ExperimentFolder, place: Callable[[str, int, str], Any]) -> dict[str, dict[str, str]]:
-    """Give the folders of the first seed that are there, by set and system, as paths below the experiment."""
+def _places(folder: ExperimentFolder, place: Callable[[str, int, str], Any], mark: str) -> dict[str, dict[str, str]]:
+    """Give the folders of the first seed that hold `mark`, by set and system, as paths below the experiment."""
     seed = folder.experiment.seeds[0]
     return {
         name: {
             system: str(place(name, seed, system).relative_to(folder.path))
             for system in (OURS, *BASELINES)
-            if system != ZERO_SHOT and place(name, seed, system).is_dir()
+            if system != ZERO_SHOT and (place(name, seed, system) / mark).is_file()
         }
         for name in folder.experiment.sets
     }
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= _MOST_NAMED else f"{len(names)} data sets"
 
 
 def _claim(system: str, gain: Gain, metric: str) -> Claim:

@@ -26,8 +26,9 @@ BLUE, ORANGE, GREEN, RED, PINK, SKY, YELLOW, BLACK = (
 COLOURS = (BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK, YELLOW)
 _MARKS = "osD^vPX*"
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++", "oo", "--")
-_WIDTH = 7.0
-_LONGEST_LABEL = 44
+_WIDTH = 4.8
+"""Inches: on a phone's 360 points the letters are still of nine."""
+_LONGEST_LABEL = 34
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "font.size": 9,
@@ -53,24 +54,35 @@ def draw(kind: str, values: Any, *, name: str) -> str:
     return re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
 
 
-def _gains(values: Sequence[Mapping[str, Any]]) -> Canvas:
-    canvas, axes = _canvas(0.3 * len(values) + 0.9)
-    names = list(dict.fromkeys(one["baseline"] for one in values))
-    labels = []
-    for place, one in enumerate(reversed(values)):
-        colour, mark = _look(names.index(one["baseline"]))
-        axes.plot([one["low"], one["high"]], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
-        axes.plot(list(one["templates"].values()), [place] * len(one["templates"]), "|", color="#555555", markersize=7)
-        axes.plot([one["difference"]], [place], mark, color=colour, markersize=7)
-        labels.append(f"{one['set']} over {one['baseline']}")
+def _gains(told: Mapping[str, Any]) -> Canvas:
+    """Draw a line with its point for each system."""
+    values = told["lines"]
+    canvas, axes = _canvas(0.27 * len(values) + 0.7)
+    for place, one in enumerate(values):
+        _gain_line(axes, -place, one, _look(place))
     axes.axvline(0, color=BLACK, linewidth=1)
-    axes.set_yticks(range(len(values)), [_short(label) for label in labels])
+    axes.set_yticks([-place for place in range(len(values))], [_short(f"over {one['baseline']}") for one in values])
+    low, high = told["ends"]
+    room = 0.04 * max(high - low, 1e-9)
+    axes.set_xlim(low - room, high + room)
+    axes.set_ylim(-len(values) + 0.4, 0.6)
+    axes.tick_params(axis="y", length=0)
     axes.set_xlabel("points gained")
     return canvas
 
 
+def _gain_line(axes: Axes, place: int, one: Mapping[str, Any], look: tuple[str, str]) -> None:
+    """Draw an interval and its point; one that holds zero is hollow."""
+    colour, mark = look
+    axes.plot([one["low"], one["high"]], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
+    axes.plot(list(one["templates"].values()), [place] * len(one["templates"]), "|", color="#555555", markersize=7)
+    is_clear = one["low"] > 0 or one["high"] < 0
+    face = colour if is_clear else "white"
+    axes.plot([one["difference"]], [place], mark, color=colour, markerfacecolor=face, markersize=7)
+
+
 def _learning(values: Sequence[Mapping[str, Any]]) -> Canvas:
-    canvas, axes = _canvas(3.0 + 0.2 * len(values))
+    canvas, axes = _canvas(2.6 + 0.2 * len(values))
     for place, one in enumerate(values):
         colour, mark = _look(place)
         for key, style in (("loss", "-"), ("held_out_loss", mark + "--")):
@@ -82,7 +94,7 @@ def _learning(values: Sequence[Mapping[str, Any]]) -> Canvas:
                 )
     axes.set_xlabel("update")
     axes.set_ylabel("loss (nats per token)")
-    canvas.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=8)
+    canvas.legend(loc="outside lower left", ncols=1, frameon=False, fontsize=8)
     return canvas
 
 
@@ -94,7 +106,7 @@ def _flow(told: Mapping[str, Any]) -> Canvas:
     ends += [(f"left out: {name}", count, ORANGE) for name, count in rejected]
     to_do = told["prompts"] - sum(count for _, count, _ in ends)
     ends += [("not asked yet", to_do, "#999999")] if to_do > 0 else []
-    canvas, axes = _canvas(0.34 * len(ends) + 0.8)
+    canvas, axes = _canvas(0.3 * len(ends) + 0.6)
     axes.axis("off")
     total = max(1, told["prompts"])
     gap = 0.06
@@ -102,16 +114,16 @@ def _flow(told: Mapping[str, Any]) -> Canvas:
     left = right = height
     left -= gap * (len(ends) - 1) / 2
     axes.add_patch(_band(0.0, 0.02, (left - 1, left), (left - 1, left), BLACK))
-    axes.text(-0.02, left - 0.5, f"{told['prompts']:,} prompts", ha="right", va="center")
+    axes.text(-0.02, left - 0.5, f"{told['prompts']:,}\nprompts", ha="right", va="center")
     for place, (name, count, colour) in enumerate(ends):
         share = count / total
         shown = max(share, 0.004)
         axes.add_patch(
-            _band(0.02, 0.6, (left - share, left), (right - shown, right), colour, hatch=_HATCHES[place % 8])
+            _band(0.02, 0.45, (left - share, left), (right - shown, right), colour, hatch=_HATCHES[place % 8])
         )
-        axes.text(0.62, right - share / 2, f"{name}: {count:,}", va="center", fontsize=8.5)
+        axes.text(0.47, right - share / 2, f"{name}: {count:,}", va="center", fontsize=8.5)
         left, right = left - share, right - share - gap
-    axes.set_xlim(-0.25, 1.25)
+    axes.set_xlim(-0.33, 1.35)
     axes.set_ylim(-0.05, height + 0.05)
     return canvas
 
@@ -135,7 +147,9 @@ def _labels(values: Mapping[str, Mapping[str, int]]) -> Canvas:
         colour, hatch = COLOURS[number % 8], _HATCHES[number % 8]
         axes.barh(place, count, color=colour, hatch=hatch, edgecolor="white")
         axes.text(count, place, f" {count:,}", va="center", fontsize=8)
-    axes.set_yticks(range(len(rows)), [_short(f"{label or '(empty)'}  ({task})") for task, label, _ in reversed(rows)])
+    names = [(label or "(empty)", task) for task, label, _ in reversed(rows)]
+    shown = [label if len(tasks) == 1 else f"{label}  ({task})" for label, task in names]
+    axes.set_yticks(range(len(rows)), [_short(one) for one in shown])
     axes.set_xlabel("examples")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return canvas
@@ -156,10 +170,12 @@ def _lengths(values: Mapping[str, Any]) -> Canvas:
             edgecolor="white",
             label=kind,
         )
-    axes.set_xticks(range(len(values["bins"])), values["bins"])
+    axes.set_xticks(range(len(values["bins"])), values["bins"], fontsize=7.5)
     axes.set_xlabel("words")
     axes.set_ylabel("examples")
-    axes.legend(frameon=False)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    # Looking for the emptiest corner takes time, and matplotlib warns of that on a busy machine.
+    canvas.legend(loc="outside upper right", ncols=len(kinds), frameon=False, fontsize=8)
     return canvas
 
 

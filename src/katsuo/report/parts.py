@@ -11,11 +11,18 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """A table: a caption, names of the columns, and rows of words."""
+    """
+    A table: a caption, names of the columns, and rows of words.
+
+    In one of numbers every cell but the first of a row is a number; what stands in brackets after it, or after the
+    row's name, is said more softly where that can be.
+    """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    is_numbers: bool = False
+    is_folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report."""
+    """One part of a report; of a lead, tables and figures stand side by side where there is room."""
 
     title: str
     words: Sequence[str] = ()
@@ -39,12 +46,13 @@ class Section:
     examples: Sequence[Mapping[str, str]] = ()
     code: str = ""
     is_folded: bool = False
+    is_lead: bool = False
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 1) -> str:
     """Write a difference with its sign."""
-    shown = f"{abs(value):.1f}"
-    return shown if shown == "0.0" else ("+" if value > 0 else "−") + shown
+    shown = f"{abs(value):.{digits}f}"
+    return shown if not float(shown) else ("+" if value > 0 else "−") + shown
 
 
 def number(value: float | None, digits: int = 1) -> str:

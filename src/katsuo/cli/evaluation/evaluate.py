@@ -45,6 +45,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="At most this many items of a set, drawn by hash.")] = None,
     max_prompt_tokens: Annotated[int | None, typer.Option(help="Longest prompt; passages are cut to it.")] = None,
     engine: Annotated[str | None, typer.Option(help="Who answers.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Where the server of the engine openai listens.")] = None,
     dtype: Annotated[str | None, typer.Option(help="bfloat16, float32, …; auto takes the model's own.")] = None,
     change: Change = None,
     export_harness: Annotated[
@@ -65,7 +66,12 @@ def evaluate(
         "engine": engine,
     }
     flags |= {"templates": templates, "limit": limit, "max_prompt_tokens": max_prompt_tokens}
-    given = {**flags, "engine_options.dtype": dtype, "first_gold": first_gold or None}
+    given = {
+        **flags,
+        "engine_options.dtype": dtype,
+        "engine_options.base_url": base_url,
+        "first_gold": first_gold or None,
+    }
     settings = make_settings({**{key: value for key, value in given.items() if value is not None}, **_changes(change)})
     named = {"data": data, "task": task, "columns": _columns(column), "labels": _words(labels)}
     if export_harness:
@@ -102,6 +108,9 @@ def _print(found: list[Evaluation], *, as_json: bool) -> None:
         for name, scores in one.scores["sets"].items():
             shown = f"{scores['mean']:6.1f} ± {scores['spread']:.1f} {scores['metric']}"
             typer.echo(f"  {name:<24} {shown}, {scores['items']} items, {len(scores['templates'])} templates")
+            if overlap := scores.get("overlap"):
+                where = f"{overlap['passages']} by their passage, {overlap['questions']} by their question"
+                typer.echo(f"  {'':<24} in the run: {where}")
     for warning in _warnings(found):
         typer.echo(f"warning: {warning}")
     if said:

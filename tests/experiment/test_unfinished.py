@@ -1,0 +1,73 @@
+"""What an experiment has so far can be told at any time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from bridges import recipe
+
+from katsuo import api
+from katsuo.evaluate.settings import EvaluateSettings
+from katsuo.evaluate.system import System
+from katsuo.experiment.folder import ZERO_SHOT, ExperimentFolder, open_folder
+from katsuo.experiment.general import measure
+from katsuo.experiment.plan import plan
+from katsuo.experiment.settings import Forgetting, experiment_from
+from katsuo.experiment.split import TEST, split_set
+
+
+@pytest.fixture
+def folder(bridges: tuple[Path, Path], tmp_path: Path) -> ExperimentFolder:
+    told = recipe(*bridges, "model")
+    told["sets"]["others"] = told["sets"]["bridges"]
+    return open_folder(tmp_path / "out", experiment_from(told))
+
+
+def judge(folder: ExperimentFolder, system: str, **settings: object) -> None:
+    """Leave the scores that a stage would leave."""
+    data = folder.split("bridges") / TEST
+    place = folder.scores("bridges", 0, system)
+    api.evaluate("fake", place, task="ynqa", data=data, engine="fake", templates=2, **settings)
+
+
+def test_before_anything_is_done_the_report_says_so(folder: ExperimentFolder) -> None:
+    page, *_ = api.report(folder.path)
+    count = len(plan(folder))
+    assert f"nothing to compare with; not finished: {count} of {count} stages" in page.read_text(encoding="utf-8")
+
+
+def test_one_set_of_two_is_told_with_what_is_still_to_do(folder: ExperimentFolder) -> None:
+    split_set(folder, "bridges")
+    judge(folder, "katsuo")
+    judge(folder, ZERO_SHOT, style="chat")
+    folder.write_marker("bridges/split", {"seconds": 1.0})
+    page, _, numbers = api.report(folder.path)
+    told = json.loads(numbers.read_text())["results"]
+    assert list(told["sets"]) == ["bridges"]
+    assert set(told["sets"]["bridges"]["gains"]) == {ZERO_SHOT, "majority"}
+    assert told["sets"]["bridges"]["gold"] == {"yes": 8, "no": 56}
+    assert "over zero-shot (95 %" in told["verdict"]
+    assert told["verdict"].endswith(f"not finished: {len(told['to_do'])} of {len(plan(folder))} stages are to do")
+    assert "bridges/split" not in told["to_do"]
+    assert "others/split" in told["to_do"]
+    assert "Not finished" in page.read_text(encoding="utf-8")
+
+
+def test_general_abilities_are_measured_set_by_set(folder: ExperimentFolder) -> None:
+    names = [stage.name for stage in plan(folder)]
+    assert names.index("bridges/seed-0/general-katsuo") < names.index("others/split")
+    assert names.count("general-zero-shot") == 1
+
+
+def test_tokens_of_an_evaluation_are_counted(folder: ExperimentFolder) -> None:
+    split_set(folder, "bridges")
+    judge(folder, ZERO_SHOT)
+    stage = next(stage for stage in plan(folder) if stage.name == "bridges/evaluate-zero-shot")
+    amount, unit = stage.spent() or (0, "")
+    assert unit == "tokens asked"
+    assert amount > 32 * 2 * 20
+    measure(System("fake"), folder.general("bridges", 0, ZERO_SHOT), EvaluateSettings(engine="fake"), Forgetting())
+    stage = next(stage for stage in plan(folder) if stage.name == "general-zero-shot")
+    assert (stage.spent() or (0, ""))[0] > 12 * 30
