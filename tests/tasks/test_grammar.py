@@ -60,10 +60,16 @@ def test_worked_examples_fit_the_frame_of_their_type(task: TaskType) -> None:
         "no placeholder at all",
         "two {{context}} of {{context}} them",
         "a <|pipe|> inside {{context}} it",
+        "a line that begins\n<so {{context}} it",
     ],
 )
 def test_instructions_of_another_form_are_not(task: TaskType, instruction: str) -> None:
     assert not accepts(TaskConstraint(task.answer, PASSAGE).instruction(), f"{instruction}\n<|pipe|>\n")
+
+
+@pytest.mark.parametrize("instruction", ["Is a < b, says {{context}} so?", "Text:\n\n{{context}}\n\nIs it {so}?"])
+def test_line_breaks_and_signs_are_free_elsewhere(instruction: str) -> None:
+    assert accepts(TaskConstraint(find_task("qa").answer, PASSAGE).instruction(), f"{instruction}\n<|pipe|>\n")
 
 
 @pytest.mark.parametrize(

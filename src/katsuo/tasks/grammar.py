@@ -22,10 +22,16 @@ from katsuo.tasks.sketch import sketch_pair
 
 _HALF = 350
 """Most characters before the passage, and after it: an instruction must end before the tokens do."""
-_CHAR = r"([^<{]|<[^|<{]|\{[^{<])"
-"""Any character, but never the start of a control marker or of the placeholder."""
+_CHAR = r"([^<{\n]|<[^|<{\n]|\{[^{<\n]|\n{1,3}[^<{\n])"
+"""
+Any character, but never the start of a control marker or of the placeholder, and no `<` that begins a line: a model
+that wants to end there would go on with it, line after line.
+"""
 _CONTEXT = r"\{\{context\}\}"
-_INSTRUCTION = f"({_CHAR}{{3,{_HALF}}}{_CONTEXT}{_CHAR}{{0,{_HALF}}}|{_CHAR}{{0,2}}{_CONTEXT}{_CHAR}{{3,{_HALF}}})"
+_BREAKS = r"\n{0,3}"
+_INSTRUCTION = (
+    f"({_CHAR}{{3,{_HALF}}}{_BREAKS}{_CONTEXT}{_CHAR}{{0,{_HALF}}}|{_CHAR}{{0,2}}{_BREAKS}{_CONTEXT}{_CHAR}{{3,{_HALF}}})"
+)
 _PARAGRAPHS = rf"[^\s<{{]{_CHAR}{{0,599}}"
 _LINE = r"[^\s<{][^\n<{]{1,300}[^\s<{]"
 _SEPARATOR = r"\n<\|pipe\|>\n"
