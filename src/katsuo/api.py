@@ -21,7 +21,7 @@ from katsuo.evaluate.settings import EvaluateSettings, make_settings
 from katsuo.evaluate.suites import Sheet, load_suite, task_suite
 from katsuo.evaluate.system import find_system, open_examiner
 from katsuo.experiment.conduct import Step, conduct
-from katsuo.experiment.folder import open_folder
+from katsuo.experiment.folder import ExperimentFolder, is_experiment, open_folder
 from katsuo.experiment.results import gather
 from katsuo.experiment.settings import Experiment, read_experiment
 from katsuo.export import export_run
@@ -31,7 +31,7 @@ from katsuo.pipeline.prepare import token_counter
 from katsuo.records import Example, Passage, Reject
 from katsuo.sources import iter_documents
 from katsuo.store import Run, create_run
-from katsuo.workshop import Workshop, open_runner, open_workshop, workshop_of
+from katsuo.workshop import Workshop, open_runner, open_workshop, settled, workshop_of
 
 
 def _silent(progress: Progress) -> None:
@@ -58,7 +58,7 @@ def generate(
     >>> run = generate("contracts/", ["ynqa", "exqa"], "runs/contracts")  # doctest: +SKIP
     >>> print(run.summary().kept)  # doctest: +SKIP
     """
-    recipe = build_recipe(documents, tasks, recipe, settings)
+    recipe = settled(build_recipe(documents, tasks, recipe, settings))
     meter = Meter(recipe.budget)
     with open_runner(recipe) as runner:
         workshop = workshop_of(runner, recipe, meter)
@@ -90,7 +90,7 @@ def build_recipe(
 
 def preview(recipe: Recipe, count: int = 3) -> list[Example | Reject]:
     """Ask about the first `count` passages and give how every prompt ended; nothing is written."""
-    workshop = open_workshop(recipe.model_copy(update={"budget": Budget()}))
+    workshop = open_workshop(settled(recipe).model_copy(update={"budget": Budget()}))
     passages = list(islice(workshop.preparation().passages(iter_documents(recipe), recipe.limit), count))
     outcome = workshop.answerer.answer(passages)
     return [*outcome.examples, *outcome.rejects]
@@ -112,7 +112,7 @@ class Estimate:
 def estimate(recipe: Recipe, *, measured_passages: int = 4) -> Estimate:
     """Read and cut every document, answer a few prompts, and tell from them what the whole would take."""
     # An answer out of the cache takes no time: the estimate would be of nothing.
-    workshop = open_workshop(recipe.override({"cache": False}))
+    workshop = open_workshop(settled(recipe).override({"cache": False}))
     preparation = workshop.preparation()
     count_tokens = token_counter(workshop.engine)
     frame = _prompt_tokens(workshop, [Passage("", "", "", 0, 0)])
@@ -213,20 +213,22 @@ def run(
     experiment = recipe if isinstance(recipe, Experiment) else read_experiment(Path(recipe))
     folder = open_folder(Path(output), experiment)
     conduct(folder, on_step)
-    results = gather(folder)
-    folder.write_results(results)
     report(folder.path)
-    return results
+    return folder.results()
 
 
 def report(run: str | Path, output: str | Path | None = None, *, examples: int = 3) -> list[Path]:
     """
     Write report.html, report.md and report.json about a run folder or an experiment, into it or into `output`.
 
-    `examples` of each task type and of each reason for a reject are shown.
+    `examples` of each task type and of each reason for a reject are shown. The numbers of an experiment are put
+    together anew; one that is not finished is told as far as it is.
     """
     from katsuo.report.write import write_report  # the drawing library takes a second to load
 
+    if is_experiment(Path(run)):
+        folder = ExperimentFolder(Path(run))
+        folder.write_results(gather(folder))
     return write_report(Path(run), Path(output) if output is not None else Path(run), examples=examples)
 
 

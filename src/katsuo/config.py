@@ -159,7 +159,8 @@ class Recipe(Settings):
 
     def override(self, changes: Mapping[str, Any]) -> Recipe:
         """Give a recipe with `changes` laid over this one; dotted keys reach into groups (`sampling.n`)."""
-        return recipe_from(_merge(self.model_dump(), changes))
+        # Only what was set is carried on, so that it can still be told from what was left open.
+        return recipe_from(_merge(self.model_dump(exclude_unset=True), changes))
 
     def to_yaml(self) -> str:
         """Write every setting as YAML, defaults included."""

@@ -38,7 +38,7 @@ class Progress:
 
 OnProgress = Callable[[Progress], None]
 _PACKAGES = (
-    *("katsuo", "torch", "transformers", "peft", "llguidance"),
+    *("katsuo", "torch", "transformers", "peft", "llguidance", "xllamacpp"),
     *("pypdfium2", "resiliparse", "mammoth", "semchunk", "rensa", "pyarrow"),
 )
 
@@ -202,6 +202,7 @@ def manifest(workshop: Workshop) -> dict[str, Any]:
         "model": asdict(workshop.engine.info),
         "adapter": workshop.recipe.adapter,
         "codec": workshop.codec.name,
+        "sampling": workshop.recipe.sampling.model_dump(mode="json"),
         "seed": workshop.recipe.seed,
         "recipe_hash": _hash(workshop.recipe.to_yaml()),
         "tasks": {task.name: _hash(repr((task.description, task.answer, task.examples))) for task in workshop.tasks},

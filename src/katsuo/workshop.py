@@ -13,6 +13,7 @@ from katsuo.engines import EngineSettings, open_engine
 from katsuo.engines.base import CanGenerate, ModelInfo
 from katsuo.errors import RecipeError, SourceError, UsageError
 from katsuo.models import state_of
+from katsuo.models.known import find_known
 from katsuo.pipeline.answer import Answerer
 from katsuo.pipeline.clean import HeldOut, PassageFilter
 from katsuo.pipeline.prepare import Preparation, passage_size, token_counter
@@ -75,6 +76,14 @@ class Workshop:
             count_tokens=token_counter(self.engine),
             passage_filter=PassageFilter(checks.duplicate_similarity, held_out),
         )
+
+
+def settled(recipe: Recipe) -> Recipe:
+    """Give the recipe with what the table of known models says of sampling, where the recipe leaves it open."""
+    known = find_known(recipe.adapter or recipe.model)
+    usual = known.sampling if known else {}
+    left_open = {name: usual[name] for name in usual if name not in recipe.sampling.model_fields_set}
+    return recipe.override({f"sampling.{name}": value for name, value in left_open.items()})
 
 
 def open_workshop(recipe: Recipe) -> Workshop:

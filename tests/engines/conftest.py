@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from chaos import ChaosProxy
 from servers import RunningServer, start_llama, write_tiny_gguf
+from vllm_environment import find_or_install
 
 SIZES = {
     "vocab_size": 320,
@@ -25,6 +26,7 @@ SIZES = {
 }
 WINDOW = 12
 OWN_SETTINGS = {
+    "llama with wide heads": {"hidden_size": 128, "head_dim": 32},
     "qwen2": {"use_sliding_window": False},
     "mistral": {"sliding_window": WINDOW},
     "gemma2": {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
@@ -56,7 +58,7 @@ def save_tiny_model(folder: Path, kind: str) -> Path:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(7)
-    config = AutoConfig.for_model(kind, **SIZES, **OWN_SETTINGS.get(kind, {}))
+    config = AutoConfig.for_model(kind.partition(" ")[0], **{**SIZES, **OWN_SETTINGS.get(kind, {})})
     model = AutoModelForCausalLM.from_config(config)
     for name, weight in model.named_parameters():
         if weight.dim() > 1:
@@ -115,6 +117,12 @@ def llama_server(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     server = start_llama(tiny_gguf, tmp_path_factory.mktemp("server") / "log.txt")
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def vllm_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The Python of an environment that has vLLM, named by `KATSUO_TEST_VLLM_PYTHON` or made here."""
+    return find_or_install(tmp_path_factory.mktemp("vllm") / "environment")
 
 
 @pytest.fixture

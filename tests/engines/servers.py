@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+
+_DIGITS = {"type": "Digits", "individual_digits": True}
+_PIECES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 
 
 @dataclass
@@ -45,24 +49,31 @@ def start_transformers(folder: Path, log: Path) -> RunningServer:
     return RunningServer(process, _wait_for(process, log, lambda: address if _is_healthy(address) else ""))
 
 
+def start_echo(folder: Path, log: Path) -> RunningServer:
+    """Start the small server that gives prompt log-probabilities; see echo_server.py for what it is and is not."""
+    process = _start([sys.executable, str(Path(__file__).with_name("echo_server.py")), str(folder)], log)
+    return RunningServer(process, _wait_for(process, log, lambda: _address_in(log)))
+
+
 def has_transformers_server() -> bool:
     return shutil.which("transformers", path=str(Path(sys.executable).parent)) is not None
 
 
 def write_tiny_gguf(folder: Path, path: Path) -> Path:
     """Write a tiny model as GGUF, with digits that stand alone, as the one tokenizer that can be written has them."""
-    from tokenizers import pre_tokenizers
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from katsuo.models.gguf_files.checkpoint import FolderCheckpoint
+    from katsuo.models.gguf_files.write import write_gguf
 
-    from katsuo.train.weights.write_gguf import write_gguf
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    digits, pieces = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pieces])
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    model.config.max_position_embeddings = 4096
-    write_gguf(model, tokenizer, path, kind="f16")
+    copy = path.with_suffix("")
+    shutil.copytree(folder, copy)
+    _edit(copy / "config.json", max_position_embeddings=4096)
+    _edit(copy / "tokenizer.json", pre_tokenizer={"type": "Sequence", "pretokenizers": [_DIGITS, _PIECES]})
+    write_gguf(FolderCheckpoint(copy), path, kind="f32")
     return path
+
+
+def _edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def _start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from vllm_environment import open_here
 
 from katsuo.config import EngineOptions, Sampling
 from katsuo.engines import ENGINES, CanCountTokens, CanGenerate, CanStream, EngineSettings, open_engine
@@ -18,13 +19,20 @@ from katsuo.tasks.codec import find_codec
 
 pytestmark = pytest.mark.contract
 SAMPLING = Sampling(max_new_tokens=48, temperature=1.0)
+SLOW = {"vllm": pytest.mark.slow}
 
 
-@pytest.fixture(params=ENGINES.names(), scope="module")
-def engine(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> CanGenerate:
+@pytest.fixture(params=[pytest.param(name, marks=SLOW.get(name, ())) for name in ENGINES.names()], scope="module")
+def engine(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> Iterator[CanGenerate]:
+    if request.param == "vllm":
+        settings = EngineSettings(str(tiny_model("llama with wide heads")), options=EngineOptions(dtype="float32"))
+        with closing(open_here(request.getfixturevalue("vllm_python"), settings)) as opened:
+            yield opened
+        return
     base_url = request.getfixturevalue("llama_server").base_url if request.param == "openai" else None
+    model = request.getfixturevalue("tiny_gguf") if request.param == "llamacpp" else tiny_model("llama")
     options = EngineOptions(batch_size=3, dtype="float32", device="cpu", base_url=base_url)
-    return open_engine(request.param, EngineSettings(str(tiny_model("llama")), options=options))
+    yield open_engine(request.param, EngineSettings(str(model), options=options))
 
 
 @pytest.fixture(scope="module")

@@ -120,8 +120,8 @@ def test_a_server_that_dies_for_good_stops_the_run_and_the_same_command_goes_on(
         before = len(chaos.completions_asked())
 
         def dies_in_the_second_shard(path: str, body: str) -> str:
-            # Four prompts of two requests each are the first shard, and two requests open the way.
-            if len(chaos.completions_asked()) > before + 2 + 8 + 6:
+            # Four prompts of two requests each are the first shard, and three requests open the way.
+            if len(chaos.completions_asked()) > before + 3 + 8 + 6:
                 server.kill()
             return ""
 
@@ -143,7 +143,7 @@ def test_a_server_that_dies_for_good_stops_the_run_and_the_same_command_goes_on(
         assert list(Run(tmp_path / "run").examples()) == list(clean.examples())
         asked_again = len(chaos.completions_asked()) - asked_before
         # Three prompts of the second shard had been answered: the fourth is asked again, and nothing else.
-        assert asked_again == 2 + 2
+        assert asked_again == 3 + 2
     finally:
         chaos.close()
         server.kill()

@@ -10,7 +10,7 @@ from servers import RunningServer, start_transformers
 
 from katsuo.api import generate
 from katsuo.config import EngineOptions, Sampling
-from katsuo.engines import CanCountTokens, EngineSettings, open_engine
+from katsuo.engines import CanCountTokens, CanScore, EngineSettings, open_engine
 from katsuo.errors import EngineError
 from katsuo.records import Message, Passage, Prompt
 
@@ -50,6 +50,10 @@ def test_what_it_does_not_tell_is_taken_from_the_recipe(server: RunningServer, t
     assert engine.info.context_tokens == 512
     assert engine.info.model == "llama"
     assert engine.info.codec == "instruct"
+
+
+def test_it_gives_no_prompt_log_probabilities_and_is_known_not_to(server: RunningServer, tiny_model):
+    assert not isinstance(open_server(server, tiny_model("llama")), CanScore)
 
 
 def test_a_greedy_answer_in_a_chat_is_refused_since_it_cannot_go_on_in_one(server: RunningServer, tiny_model):

@@ -12,7 +12,8 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from katsuo.errors import ModelError
-from katsuo.models.export import PER_LAYER, WHOLE, export_gguf
+from katsuo.models.export import export_gguf
+from katsuo.models.gguf_files.layout import PER_LAYER, WHOLE
 
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MERGES = ["1 9", "Ġ 1", "h e"]

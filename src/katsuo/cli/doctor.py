@@ -14,12 +14,14 @@ from katsuo import __version__
 from katsuo.cli import options as flag
 from katsuo.config import cache_dir
 from katsuo.engines import ENGINES
+from katsuo.engines.vllm_process.interpreter import find_python
 from katsuo.errors import KatsuoError
 from katsuo.models import KNOWN, locate
 
 _EXTRAS = {
     "hf": ("torch", "transformers", "peft", "safetensors", "llguidance", "gguf"),
     "hub": ("huggingface-hub", "datasets"),
+    "llamacpp": ("xllamacpp",),
     "openai": ("httpx2",),
 }
 
@@ -52,6 +54,7 @@ def examine() -> dict[str, str | dict[str, str]]:
         "free disk": f"{shutil.disk_usage('.').free / 2**30:.0f} GiB",
         "packages": {name: _version(name, extra) for extra, names in _EXTRAS.items() for name in names},
         "engines": {name: ENGINES.door(name).summary for name in ENGINES.names()},
+        "python of vllm": _python_of_vllm(),
         "models": {name: _place(name) for name in KNOWN},
     }
 
@@ -61,6 +64,13 @@ def _version(package: str, extra: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return f"missing: pip install 'katsuo[{extra}]'"
+
+
+def _python_of_vllm() -> str:
+    try:
+        return find_python(None)
+    except KatsuoError as error:
+        return f"{error.message}: {error.hint}"
 
 
 def _place(model: str) -> str:

@@ -9,6 +9,9 @@ from typing import Protocol, runtime_checkable
 from katsuo.config import EngineOptions, Sampling
 from katsuo.records import Completion, Prompt
 
+UNKNOWN_CODEC = "unknown"
+"""What `ModelInfo` says of a model whose files do not tell its codec; the recipe has to name it."""
+
 
 @dataclass(frozen=True)
 class EngineSettings:

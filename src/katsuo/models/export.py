@@ -17,24 +17,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
 from katsuo.errors import ModelError
+from katsuo.models.gguf_files.layout import module_name, rotary_heads, uninterleave
 
-# Left: what GGUF calls a tensor. Right: what transformers calls it.
-WHOLE = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-}
-PER_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
 CONTROL_TOKEN = 3
 """The token type of GGUF that marks `<|im_end|>` and its like."""
 
@@ -123,28 +107,13 @@ def _refuse_unknown(gguf_file: Path, metadata: Metadata) -> None:
 
 def _weights(reader: gguf.GGUFReader, metadata: Metadata) -> Iterator[tuple[str, torch.Tensor]]:
     """Unpack every tensor to bfloat16, under its name in transformers."""
-    heads = {"attn_q": metadata["llama.attention.head_count"], "attn_k": metadata["llama.attention.head_count_kv"]}
+    heads, key_heads = metadata["llama.attention.head_count"], metadata["llama.attention.head_count_kv"]
     for tensor in reader.tensors:
-        name = tensor.name.removesuffix(".weight")
         values = gguf.dequantize(tensor.data, tensor.tensor_type)
-        if name in WHOLE:
-            target = WHOLE[name]
-        elif (parts := name.split("."))[0] == "blk" and parts[-1] in PER_LAYER:
-            target = f"model.layers.{parts[1]}.{PER_LAYER[parts[-1]]}"
-            values = _unpermute(values, heads.get(parts[-1]))
-        else:
-            raise ModelError(f'the GGUF file holds an unknown tensor "{tensor.name}"', hint="use its safetensors")
+        values = uninterleave(values, rotary_heads(tensor.name, heads, key_heads))
         # A copy, because the file stays mapped read-only under the original.
-        yield f"{target}.weight", torch.from_numpy(numpy.array(values, dtype=numpy.float32)).to(torch.bfloat16)
-
-
-def _unpermute(values: numpy.ndarray[Any, Any], heads: int | None) -> numpy.ndarray[Any, Any]:
-    """Undo the interleaving of the rotary halves that llama.cpp stores query and key rows in."""
-    if heads is None:
-        return values
-    rows = values.shape[0]
-    halves: numpy.ndarray[Any, Any] = values.reshape(heads, rows // heads // 2, 2, -1).swapaxes(1, 2)
-    return halves.reshape(rows, -1)
+        numbers = torch.from_numpy(numpy.array(values, dtype=numpy.float32)).to(torch.bfloat16)
+        yield f"{module_name(tensor.name)}.weight", numbers
 
 
 def _config(metadata: Metadata, *, is_tied: bool) -> LlamaConfig:

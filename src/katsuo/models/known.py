@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 EMBEDDED = "smollm2-135m-instruct"
 GENERATOR = "katsuo-135m"
@@ -20,11 +22,16 @@ class PackagedModel:
     member: str
     member_sha256: str
 
+    @property
+    def revision(self) -> str:
+        """What a model that came out of the wheel calls its revision."""
+        return f"{self.distribution}-{self.version}"
+
 
 @dataclass(frozen=True)
 class KnownModel:
     """
-    One model: its place on the hub, its codec and its licence.
+    One model: its place on the hub, its codec, its licence, and how it is sampled where a recipe does not say.
 
     An adapter that comes with the package has no place on the hub; `base` is the known model that it stands beside.
     """
@@ -35,7 +42,15 @@ class KnownModel:
     licence: str
     packaged: PackagedModel | None = None
     base: str | None = None
+    sampling: Mapping[str, float] = field(default_factory=dict)
 
+
+_BONITO_SAMPLING: Mapping[str, float] = {"temperature": 0.5, "top_p": 0.95, "max_new_tokens": 256}
+"""The models' cards, and the library and tutorials of arXiv 2402.18334."""
+_CODEC_BY_NAME = (
+    (re.compile("bonito"), "bonito-v1"),
+    (re.compile(r"(^|[^a-z])(instruct|chat|it)($|[^a-z])"), "instruct"),
+)
 
 KNOWN: dict[str, KnownModel] = {
     model.name: model
@@ -61,12 +76,19 @@ KNOWN: dict[str, KnownModel] = {
             licence="research use",
             base=EMBEDDED,
         ),
-        KnownModel("bonito-v1", hub="BatsResearch/bonito-v1", codec="bonito-v1", licence="Apache-2.0"),
+        KnownModel(
+            "bonito-v1",
+            hub="BatsResearch/bonito-v1",
+            codec="bonito-v1",
+            licence="Apache-2.0",
+            sampling=_BONITO_SAMPLING,
+        ),
         KnownModel(
             "llama-3.1-8b-bonito-v1",
             hub="BatsResearch/Llama-3.1-8B-bonito-v1",
             codec="bonito-v1",
             licence="Llama 3.1 Community License",
+            sampling=_BONITO_SAMPLING,
         ),
     )
 }
@@ -77,3 +99,8 @@ def find_known(name: str) -> KnownModel | None:
     folded = name.casefold()
     names = ((model, {model.name, model.hub.casefold()} - {""}) for model in KNOWN.values())
     return next((model for model, own in names if folded in own), None)
+
+
+def codec_by_name(name: str) -> str:
+    """Guess a model's codec from what it is called; empty where its name says nothing."""
+    return next((codec for pattern, codec in _CODEC_BY_NAME if pattern.search(name.casefold())), "")

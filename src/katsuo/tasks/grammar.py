@@ -29,9 +29,9 @@ that wants to end there would go on with it, line after line.
 """
 _CONTEXT = r"\{\{context\}\}"
 _BREAKS = r"\n{0,3}"
-_INSTRUCTION = (
-    f"({_CHAR}{{3,{_HALF}}}{_BREAKS}{_CONTEXT}{_CHAR}{{0,{_HALF}}}|{_CHAR}{{0,2}}{_BREAKS}{_CONTEXT}{_CHAR}{{3,{_HALF}}})"
-)
+_TEXT_FIRST = f"{_CHAR}{{3,{_HALF}}}{_BREAKS}{_CONTEXT}{_CHAR}{{0,{_HALF}}}"
+_PASSAGE_FIRST = f"{_CHAR}{{0,2}}{_BREAKS}{_CONTEXT}{_CHAR}{{3,{_HALF}}}"
+_INSTRUCTION = f"({_TEXT_FIRST}|{_PASSAGE_FIRST})"
 _PARAGRAPHS = rf"[^\s<{{]{_CHAR}{{0,599}}"
 _LINE = r"[^\s<{][^\n<{]{1,300}[^\s<{]"
 _SEPARATOR = r"\n<\|pipe\|>\n"

@@ -11,7 +11,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedModel
 
 from katsuo.config import Sampling
-from katsuo.engines.base import Choices, EngineSettings, ModelInfo, Scores
+from katsuo.engines.base import UNKNOWN_CODEC, Choices, EngineSettings, ModelInfo, Scores
 from katsuo.engines.hf.decode import Decoder, Row
 from katsuo.engines.hf.grammar import GrammarError, GrammarRow, Grammars
 from katsuo.engines.hf.load import load_model
@@ -22,9 +22,6 @@ from katsuo.engines.hf.score import AnswerScorer
 from katsuo.errors import EngineError, ModelError
 from katsuo.models import codec_of, public_name, revision_of
 from katsuo.records import Completion, Prompt
-
-UNKNOWN_CODEC = "unknown"
-"""What `info` says of a model without a manifest and without a chat template; the recipe has to name its codec."""
 
 
 class HfEngine:

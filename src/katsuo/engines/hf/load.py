@@ -21,8 +21,8 @@ from transformers.utils import logging
 from katsuo.engines.base import EngineSettings
 from katsuo.errors import ModelError
 from katsuo.models import locate, locate_parts
+from katsuo.models.locate import ADAPTER_WEIGHTS
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 FAR_LENGTH = 10**6
 """A tokenizer that says its texts may be longer than this says nothing."""
 

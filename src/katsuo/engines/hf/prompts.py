@@ -8,12 +8,10 @@ from typing import Any
 import numpy
 from jinja2 import TemplateError
 
+from katsuo.engines.chats import after_answer, pieces, stand_ins
 from katsuo.engines.hf.memory import Question, Tokens, shared_length
 from katsuo.errors import ModelError
 from katsuo.records import Message, Prompt
-
-_STAND_IN = "\ue000{}\ue001"
-"""Stands for a message while the template is rendered: characters of private use, with the message's number."""
 
 
 def encode(tokenizer: Any, prompt: Prompt, *, end_tokens: Collection[int]) -> Question:
@@ -53,15 +51,13 @@ def _encode_chat(tokenizer: Any, messages: tuple[Message, ...], *, is_open: bool
 
 def _encode_around(tokenizer: Any, messages: tuple[Message, ...], *, is_open: bool) -> list[int]:
     """Encode the template with its control tokens and, between, the messages as plain text."""
-    stand_ins = [_STAND_IN.format(number) for number in range(len(messages))]
-    chat = [{"role": message.role, "content": mark} for message, mark in zip(messages, stand_ins, strict=True)]
-    rest = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=is_open)
+    marks = stand_ins(len(messages))
+    chat = [{"role": message.role, "content": mark} for message, mark in zip(messages, marks, strict=True)]
+    rendered = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=is_open)
     tokens: list[int] = []
-    for message, mark in zip(messages, stand_ins, strict=True):
-        before, _, rest = rest.partition(mark)
-        tokens += tokenizer(before, add_special_tokens=False).input_ids
-        tokens += tokenizer(message.content.strip(), add_special_tokens=False, split_special_tokens=True).input_ids
-    return tokens + list(tokenizer(rest, add_special_tokens=False).input_ids)
+    for text, is_own in pieces(rendered, [message.content for message in messages]):
+        tokens += tokenizer(text, add_special_tokens=False, split_special_tokens=not is_own).input_ids
+    return tokens
 
 
 def encode_plain(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -88,8 +84,8 @@ def end_token(tokenizer: Any, *, end_tokens: Collection[int]) -> int:
 
 def closing_tokens(tokenizer: Any, *, end_tokens: Collection[int]) -> list[int]:
     """Give what the chat template writes after an answer, up to the token that ends it."""
-    chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _STAND_IN}]
+    chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": stand_ins(1)[0]}]
     rendered = tokenizer.apply_chat_template(chat, tokenize=False)
-    after = list(tokenizer(rendered.partition(_STAND_IN)[2], add_special_tokens=False).input_ids)
+    after = list(tokenizer(after_answer(rendered), add_special_tokens=False).input_ids)
     end = next((place for place, token in enumerate(after) if token in end_tokens), None)
     return [end_token(tokenizer, end_tokens=end_tokens)] if end is None else after[: end + 1]

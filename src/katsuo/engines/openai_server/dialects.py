@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from katsuo.engines import llama_words
+
 Fields = Mapping[str, Any]
 
 
@@ -17,7 +19,8 @@ class Dialect:
     `sampling` turns off what the server would add to temperature and nucleus. `grammars` are the ways in which it may
     take a Lark grammar of llguidance; which one works depends on how it was built and started, so each is tried.
     `continues` makes a chat go on within its last message, `tokenize` asks `/tokenize` for the tokens of a text (of a
-    model); None where that cannot be asked for.
+    model); None where that cannot be asked for. `is_forced` is true where log-probabilities come only of tokens that
+    the server writes itself.
     """
 
     name: str
@@ -25,6 +28,7 @@ class Dialect:
     grammars: tuple[Callable[[str], Fields], ...] = ()
     continues: Fields | None = None
     tokenize: Callable[[str, str], Fields] | None = None
+    is_forced: bool = False
 
 
 _GOES_ON = {"add_generation_prompt": False, "continue_final_message": True}
@@ -35,10 +39,11 @@ DIALECTS = {
     for dialect in (
         Dialect(
             "llamacpp",
-            sampling={"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0},
-            grammars=(lambda lark: {"grammar": f"%llguidance {{}}\n{lark}"},),
+            sampling=llama_words.SAMPLING,
+            grammars=(llama_words.lark_fields,),
             continues={},
             tokenize=lambda _, text: {"content": text, "add_special": False, "parse_special": False},
+            is_forced=True,
         ),
         Dialect(
             "vllm",

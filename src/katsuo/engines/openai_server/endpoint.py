@@ -13,6 +13,7 @@ from katsuo.engines.openai_server.gate import Place
 from katsuo.engines.openai_server.greet import Served
 from katsuo.engines.openai_server.line import Refusal, Reply, Trouble
 from katsuo.engines.openai_server.patience import Patience
+from katsuo.engines.parts import Request
 from katsuo.errors import EngineError
 from katsuo.records import Completion, Message, Passage, Prompt
 
@@ -22,17 +23,6 @@ _SEED_BITS = 31
 """What every server takes: some hold seeds in 32 bits, and one of those gives -1 a meaning of its own."""
 _TOO_LONG = re.compile(r"context.{0,20}(length|size|window)|too long|too many tokens|maximum.{0,20}tokens")
 _CHARS_PER_TOKEN = 4
-
-
-@dataclass(frozen=True)
-class Request:
-    """What one request asks for beyond the prompt. `written` is what the model has written of its answer before."""
-
-    max_new_tokens: int
-    temperature: float
-    top_p: float
-    written: str = ""
-    grammar: str = ""
 
 
 @dataclass
@@ -91,8 +81,7 @@ class Endpoint:
         """Give what the model writes, without what it had written before."""
         outcome = await self.patience.ask(place, self.url, self._body(prompt, request))
         if isinstance(outcome, Refusal):
-            is_too_long = outcome.status == 413 or _TOO_LONG.search(f"{outcome.code} {outcome.words}".casefold())
-            return Completion(finish="too_long" if is_too_long else "error", error=outcome.words)
+            return Completion(finish="too_long" if is_too_long(outcome) else "error", error=outcome.words)
         if isinstance(outcome, Trouble):
             return Completion(finish="error", error=outcome.words)
         return _read(outcome.body, self.is_chat, request)
@@ -119,6 +108,11 @@ class Endpoint:
             return {"messages": messages}
         assert self.served.dialect.continues is not None
         return {"messages": [*messages, {"role": "assistant", "content": written}], **self.served.dialect.continues}
+
+
+def is_too_long(refusal: Refusal) -> bool:
+    """Say whether a server refuses a request because it does not fit its model."""
+    return refusal.status == 413 or bool(_TOO_LONG.search(f"{refusal.code} {refusal.words}".casefold()))
 
 
 def _read(body: Mapping[str, Any], is_chat: bool, request: Request) -> Completion:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from katsuo.config import Sampling, api_key
 from katsuo.engines.base import EngineSettings, ModelInfo
@@ -14,6 +14,7 @@ from katsuo.engines.openai_server.gate import Gate
 from katsuo.engines.openai_server.greet import Served, ask_tokens, can_tokenize, greet
 from katsuo.engines.openai_server.line import Line
 from katsuo.engines.openai_server.patience import Patience
+from katsuo.engines.openai_server.score import ScoringEngine, find_way
 from katsuo.engines.openai_server.width import Width
 from katsuo.engines.openai_server.writing import write
 from katsuo.errors import EngineError, UsageError
@@ -127,9 +128,9 @@ class CountingEngine:
         )
 
 
-def open_openai(settings: EngineSettings) -> OpenAIEngine | CountingEngine:
+def open_openai(settings: EngineSettings) -> OpenAIEngine | CountingEngine | ScoringEngine:
     """
-    Greet the server that `engine_options.base_url` names and choose the model.
+    Greet the server that `engine_options.base_url` names, choose the model, and find out what else it can be asked.
 
     Nothing is sent anywhere else. Raise `EngineError` when the server cannot be reached or has no such model.
     """
@@ -145,21 +146,32 @@ def open_openai(settings: EngineSettings) -> OpenAIEngine | CountingEngine:
             hint="let the server load it, and give `--model` the name that it serves it by",
         )
     line = Line(options.base_url, key=api_key(), timeout_s=options.timeout_s)
+    return converse(line, settings, lambda widest: Gate(Width(widest, options.timeout_s)))
+
+
+def converse(
+    line: Line, settings: EngineSettings, open_gate: Callable[[int], Gate]
+) -> OpenAIEngine | CountingEngine | ScoringEngine:
+    """
+    Greet the server at the other end of the line, and give the engine that can do what the server can.
+
+    `open_gate` makes a gate that at most so many pass at once.
+    """
+    options = settings.options
     background = Background()
     background.at_end(line.close)
-    first = Patience(line, _gate(_COUNTS_AT_ONCE, options.timeout_s), retries=min(options.retries, _FIRST_RETRIES))
+    first = Patience(line, open_gate(_COUNTS_AT_ONCE), retries=min(options.retries, _FIRST_RETRIES))
     try:
         served = background.run(greet(first, settings))
         # Counting is so much quicker than writing that the two must not be learned from together.
-        counting = Patience(line, _gate(_COUNTS_AT_ONCE, options.timeout_s), retries=options.retries)
+        counting = Patience(line, open_gate(_COUNTS_AT_ONCE), retries=options.retries)
         has_tokenizer = background.run(can_tokenize(counting, served))
+        way = background.run(find_way(first, counting, served, has_tokenizer=has_tokenizer))
     except BaseException:
         background.close()
         raise
-    patience = Patience(line, _gate(options.batch_size, options.timeout_s), retries=options.retries)
+    patience = Patience(line, open_gate(options.batch_size), retries=options.retries)
     engine = OpenAIEngine(served, patience, background)
+    if way:
+        return ScoringEngine(engine, way(patience), background)
     return CountingEngine(engine, served, counting, background) if has_tokenizer else engine
-
-
-def _gate(widest: int, timeout_s: float) -> Gate:
-    return Gate(Width(widest, timeout_s))

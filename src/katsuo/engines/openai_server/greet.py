@@ -10,20 +10,15 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from katsuo.engines.base import EngineSettings
+from katsuo.engines.base import UNKNOWN_CODEC, EngineSettings
 from katsuo.engines.openai_server.dialects import DIALECTS, PLAIN, Dialect
 from katsuo.engines.openai_server.line import Line, Refusal, Reply, Trouble
 from katsuo.engines.openai_server.patience import Patience
 from katsuo.errors import EngineError, ModelError
 from katsuo.models import codec_of
-from katsuo.models.known import find_known
+from katsuo.models.known import codec_by_name, find_known
 
-UNKNOWN_CODEC = "unknown"
 _USUAL_CONTEXT_TOKENS = 4096
-_CODEC_BY_NAME = (
-    (re.compile("bonito"), "bonito-v1"),
-    (re.compile(r"(^|[^a-z])(instruct|chat|it)($|[^a-z])"), "instruct"),
-)
 _FACTS = ("id", "root", "max_model_len", "meta")
 """What a list of models says about the weights themselves, in the servers that say it."""
 
@@ -109,8 +104,7 @@ def _codec(served: str, asked: str) -> str:
             return UNKNOWN_CODEC  # the recipe has to name it, and says so where it does not
     if known := find_known(served):
         return known.codec
-    name = Path(served).name.casefold()
-    return next((codec for pattern, codec in _CODEC_BY_NAME if pattern.search(name)), UNKNOWN_CODEC)
+    return codec_by_name(Path(served).name) or UNKNOWN_CODEC
 
 
 def _revision(model: Mapping[str, Any], line: Line) -> str:

@@ -6,8 +6,9 @@ import asyncio
 import email.utils
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from katsuo.errors import EngineError, RecipeError
 _PUSHES_BACK = (408, 409, 425, 429)
 _LONGEST_QUOTE = 300
 _HIDDEN = "[key]"
+_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,20 @@ class Line:
 
     `address` is where the protocol begins, as a rule ending in `/v1`. Raise `RecipeError` for one that would put a key
     into a file or send it in the clear.
+
+    A server on this machine may listen at a `socket` of the file system. `on_trouble` is called when a request was not
+    answered, and may raise where there is no hope that the next one is.
     """
 
-    def __init__(self, address: str, *, key: str | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        key: str | None,
+        timeout_s: float,
+        socket: Path | None = None,
+        on_trouble: Callable[[], None] = lambda: None,
+    ) -> None:
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise RecipeError(
@@ -78,10 +91,12 @@ class Line:
         self.address = address.rstrip("/")
         self.timeout_s = timeout_s
         self._key = key
+        self._on_trouble = on_trouble
         self._client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx2.Timeout(timeout_s),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
+            limits=_LIMITS,
+            transport=httpx2.AsyncHTTPTransport(uds=str(socket), limits=_LIMITS) if socket else None,
             trust_env=not is_here,  # a proxy is for far servers; texts for this machine do not leave it
         )
 
@@ -92,6 +107,12 @@ class Line:
 
     async def ask(self, url: str, body: Mapping[str, Any] | None = None) -> Outcome:
         """Send `body` as JSON, or ask for what lies at `url`; give what comes of it, within the time limit."""
+        outcome = await self._ask(url, body)
+        if isinstance(outcome, Trouble):
+            self._on_trouble()
+        return outcome
+
+    async def _ask(self, url: str, body: Mapping[str, Any] | None) -> Outcome:
         method = "GET" if body is None else "POST"
         request = self._client.build_request(method, url, json=body)
         try:

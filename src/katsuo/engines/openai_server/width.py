@@ -22,10 +22,10 @@ class Width:
     per round. Answers that take half of the time limit take a quarter off.
     """
 
-    def __init__(self, widest: int, timeout_s: float) -> None:
+    def __init__(self, widest: int, timeout_s: float, *, first: int = _FIRST) -> None:
         self._widest = max(1, widest)
         self._timeout_s = timeout_s
-        self._limit = float(min(_FIRST, self._widest))
+        self._limit = float(min(first, self._widest))
         self._limit_before = self._limit
         self._is_climbing = True
         self._best_per_second = 0.0

@@ -12,6 +12,8 @@ import torch
 
 from katsuo.errors import ModelError, RunExistsError, StoreError, TrainError
 from katsuo.models import locate, revision_of
+from katsuo.models.gguf_files.checkpoint import FolderCheckpoint
+from katsuo.models.gguf_files.write import write_gguf
 from katsuo.models.locate import MANIFEST, read_manifest
 from katsuo.train.job import locate_adapter
 from katsuo.train.load import load_base
@@ -84,9 +86,7 @@ def _write(model: Any, tokenizer: Any, manifest: dict[str, Any], output: Path, g
             tokenizer.save_pretrained(unfinished)
             (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
             if gguf:
-                from katsuo.train.weights.write_gguf import write_gguf
-
-                write_gguf(model, tokenizer, unfinished / f"model-{gguf}.gguf", kind=gguf)
+                write_gguf(FolderCheckpoint(unfinished), unfinished / f"model-{gguf}.gguf", kind=gguf)
             for path in (unfinished, *unfinished.iterdir()):
                 path.chmod(0o755 if path.is_dir() else 0o644)
             if output.is_dir():

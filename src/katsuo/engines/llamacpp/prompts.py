@@ -1,0 +1,99 @@
+"""From prompts to tokens, as the engine `hf` makes them: no text in a passage stands for a control token."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+import jinja2
+import jinja2.ext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from katsuo.engines.chats import after_answer, pieces, stand_ins
+from katsuo.engines.llamacpp.model import LlamaModel
+from katsuo.errors import ModelError
+from katsuo.records import Message, Prompt
+
+_KEPT_TEXTS = 256
+
+
+class Encoder:
+    """Encode prompts for one model. Raises `TemplateError` of Jinja for a chat that the model's template refuses."""
+
+    def __init__(self, model: LlamaModel) -> None:
+        self._model = model
+        self._has_control = lru_cache(_KEPT_TEXTS)(self._look_for_control)
+
+    @property
+    def has_template(self) -> bool:
+        """True for a model that brings a chat template."""
+        return bool(self._model.properties.get("chat_template"))
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Give a prompt's tokens: raw text as the model begins a text, a chat as its template says."""
+        if prompt.messages:
+            return self._encode_chat(prompt.messages)
+        tokens = self._model.tokens(prompt.text, is_text_alone=True)
+        # Some models close every text; a prompt is to be continued.
+        return tokens[:-1] if tokens and tokens[-1] == self._end_token else tokens
+
+    @property
+    def end_text(self) -> str:
+        """Give the model's end token as text; empty where it names none."""
+        return str(self._model.properties.get("eos_token", ""))
+
+    def closing(self, *, is_chat: bool) -> list[int]:
+        """Give what ends an answer: the end token, in a chat with what the template writes before it."""
+        end = self._end_token
+        if end is None:
+            raise ModelError("the GGUF file names no end token", hint="score without the end of the answers")
+        if not is_chat:
+            return [end]
+        rendered = self._render(("user", "assistant"), ("?", stand_ins(1)[0]), is_open=False)
+        after = self._model.tokens(after_answer(rendered), has_control=True)
+        return after[: after.index(end) + 1] if end in after else [end]
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Give the tokens of a text that continues another."""
+        return self._model.tokens(text)
+
+    @cached_property
+    def _end_token(self) -> int | None:
+        tokens = self._model.tokens(self.end_text, has_control=True)
+        return tokens[0] if len(tokens) == 1 else None
+
+    @cached_property
+    def _template(self) -> jinja2.Template:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+        )
+        environment.globals["raise_exception"] = _refuse
+        environment.globals["strftime_now"] = lambda wanted: datetime.datetime.now().strftime(wanted)
+        environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+        return environment.from_string(str(self._model.properties["chat_template"]))
+
+    def _encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        if not self.has_template:
+            raise jinja2.TemplateError("the model has no chat template")
+        roles, contents = [message.role for message in messages], [message.content for message in messages]
+        if not any(self._has_control(content) for content in contents):
+            return self._model.tokens(self._render(roles, contents), has_control=True)
+        tokens: list[int] = []
+        for text, is_own in pieces(self._render(roles, stand_ins(len(roles))), contents):
+            tokens += self._model.tokens(text, has_control=is_own)
+        return tokens
+
+    def _render(self, roles: Sequence[str], contents: Sequence[str], *, is_open: bool = True) -> str:
+        chat = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+        told: dict[str, Any] = {name: self._model.properties.get(name, "") for name in ("bos_token", "eos_token")}
+        return self._template.render(messages=chat, add_generation_prompt=is_open, **told)
+
+    def _look_for_control(self, text: str) -> bool:
+        return self._model.tokens(text) != self._model.tokens(text, has_control=True)
+
+
+def _refuse(words: str) -> None:
+    raise jinja2.TemplateError(words)

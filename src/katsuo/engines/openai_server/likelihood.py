@@ -1,0 +1,101 @@
+"""
+Ask a server how likely its model finds a text.
+
+Two ways are known. A server that echoes gives the log-probability of every token that it was sent (`echo` with
+`logprobs`, as vLLM and SGLang do): one request per answer. llama.cpp's server tells only of tokens that it wrote
+itself, so it is made to write each token of the answer (`logit_bias`), and tells how likely that was without the push:
+one request per token, of which it reads only what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from katsuo.engines.openai_server.gate import Place
+from katsuo.engines.openai_server.greet import Served
+from katsuo.engines.openai_server.line import Refusal, Reply, Trouble
+from katsuo.engines.openai_server.patience import Patience
+
+Values = list[float]
+_PUSH = 1000.0
+"""Added to a logit, more than any other token has."""
+
+
+class LikelihoodAsker:
+    """The requests themselves."""
+
+    def __init__(self, patience: Patience, served: Served) -> None:
+        self.patience = patience
+        self.served = served
+        self._url = f"{patience.line.address}/completions"
+
+    async def read(self, place: Place, prompt: list[int], answer: list[int]) -> Values | Refusal | Trouble:
+        """Give the log-probability of every token of the answer, in the way in which this server tells it."""
+        return await (self.forced if self.served.dialect.is_forced else self.echoed)(place, prompt, answer)
+
+    async def echoed(self, place: Place, prompt: list[int], answer: list[int]) -> Values | Refusal | Trouble:
+        """Give the log-probability of every token of the answer, in one request."""
+        outcome = await self._ask(place, [*prompt, *answer], {"echo": True, "logprobs": 1})
+        if not isinstance(outcome, Reply):
+            return outcome
+        values = _listed(outcome.body, "token_logprobs")[len(prompt) : len(prompt) + len(answer)]
+        return _numbers(values, len(answer)) or _without(outcome.body)
+
+    async def echoed_text(self, place: Place, text: str) -> tuple[list[str], list[Any]] | Refusal | Trouble:
+        """Give the tokens of a text as words, and the log-probability of each; the first has none."""
+        outcome = await self._ask(place, text, {"echo": True, "logprobs": 1})
+        if not isinstance(outcome, Reply):
+            return outcome
+        words, values = (_listed(outcome.body, name)[:-1] for name in ("tokens", "token_logprobs"))
+        if len(words) != len(values) or not _numbers(values[1:], max(1, len(words) - 1)):
+            return _without(outcome.body)
+        return [str(word) for word in words], values
+
+    async def forced(self, place: Place, prompt: list[int], answer: list[int]) -> Values | Refusal | Trouble:
+        """Give the log-probability of every token of the answer, each written because it has to be."""
+        found: list[float] = []
+        for number, token in enumerate(answer):
+            how = {"logit_bias": [[token, _PUSH]], "logprobs": 1, "cache_prompt": True}
+            outcome = await self._ask(place, [*prompt, *answer[:number]], how)
+            if not isinstance(outcome, Reply):
+                return outcome
+            written = _written(outcome.body)
+            if written.get("id") != token or not isinstance(written.get("logprob"), int | float):
+                return _without(outcome.body)
+            found.append(float(written["logprob"]))
+        return found
+
+    async def _ask(self, place: Place, prompt: list[int] | str, how: Mapping[str, Any]) -> Reply | Refusal | Trouble:
+        body = {"model": self.served.name, "prompt": prompt, "max_tokens": 1, "temperature": 0.0, **how}
+        return await self.patience.ask(place, self._url, body)
+
+
+def _listed(body: Mapping[str, Any], name: str) -> list[Any]:
+    """Give a list out of the first choice's log-probabilities; an empty one where there is none."""
+    found = _logprobs(body).get(name)
+    return found if isinstance(found, list) else []
+
+
+def _written(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give what is told about the first token that was written."""
+    content = _logprobs(body).get("content")
+    return content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else {}
+
+
+def _logprobs(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    choices = body.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    told = first.get("logprobs") if isinstance(first, dict) else None
+    return told if isinstance(told, dict) else {}
+
+
+def _numbers(values: Sequence[Any], count: int) -> Values | None:
+    """Give the values as numbers; None unless there are so many and each is one."""
+    if len(values) != count or not all(isinstance(value, int | float) for value in values):
+        return None
+    return [float(value) for value in values]
+
+
+def _without(body: Mapping[str, Any]) -> Trouble:
+    return Trouble(f"the server gives no log-probabilities: {str(body)[:200]}")
