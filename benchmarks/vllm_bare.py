@@ -30,11 +30,14 @@ def main() -> None:
     try:
         from vllm import LLM, SamplingParams
         from vllm.lora.request import LoRARequest
+        from vllm.platforms import current_platform
     except ModuleNotFoundError as error:
         tell({"absent": f'{sys.executable} has no package "{error.name}"'})
         return
     base, adapter = options["base"], options["adapter_folder"]
     room = {"enable_lora": True, "max_lora_rank": options["room"]} if adapter else {}
+    if current_platform.is_cpu():  # as katsuo does, and for its reason: see launch.py
+        room["enable_chunked_prefill"] = False
     llm = LLM(
         base,
         dtype=options["dtype"],

@@ -96,6 +96,15 @@ def test_a_text_with_a_control_token_is_refused_and_the_others_are_answered(engi
     assert "<|im_end|>" in second.error
 
 
+def test_more_than_vllm_reads_at_once_is_answered(engine: VllmEngine) -> None:
+    text = " ".join(TEXTS) * 6
+    passages = [Passage(f"p{number}", f"{number}. {text}", "f", 0, 0) for number in range(12)]
+    prompts = list(ask(passages, tasks=[load_task("exqa")], codec=find_codec("bonito-v1"), n=1, seed=3))
+    assert sum(engine.count_tokens([prompt.text for prompt in prompts[:8]])) > 2048, "it would not be too much"
+    answers = engine.generate(prompts, Sampling(max_new_tokens=8))
+    assert {answer.finish for answer in answers} == {"length"}
+
+
 def test_scores_are_those_of_the_engine_hf(engine: VllmEngine) -> None:
     pytest.importorskip("torch")
     hf = open_engine("hf", EngineSettings("katsuo-135m", options=EngineOptions(dtype="float32", device="cpu")))

@@ -26,6 +26,7 @@ from katsuo.engines.vllm_process.command import environment, make_plan
 from katsuo.engines.vllm_process.control import ControlTokens
 from katsuo.engines.vllm_process.engine import _open_gate, _wait
 from katsuo.engines.vllm_process.interpreter import find_python
+from katsuo.engines.vllm_process.launch import _ON_PROCESSORS
 from katsuo.engines.vllm_process.process import ServerProcess, make_folder
 from katsuo.errors import EngineError, MissingPackageError, ModelError, RecipeError
 from katsuo.records import Message, Passage, Prompt
@@ -261,15 +262,17 @@ def test_nobody_else_may_read_the_socket_and_the_log() -> None:
     folder.rmdir()
 
 
-@pytest.mark.parametrize("is_packaged_as_vllm", [True, False])
-def test_the_server_dies_with_a_parent_that_is_killed(tmp_path: Path, is_packaged_as_vllm: bool) -> None:
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_the_server_dies_with_a_parent_that_is_killed(tmp_path: Path, on_gpu: bool) -> None:
     """The package below only prints and waits: what is looked at is who starts it, with what, and when it ends."""
     wait = "import os, sys, time\nprint(os.getpid(), *sys.argv, flush=True)\ntime.sleep(60)\n"
     for module in ("vllm/entrypoints/cli/main.py", "vllm/entrypoints/openai/api_server.py"):
         path = tmp_path / "packages" / module
         path.parent.mkdir(parents=True)
         path.write_text(wait)
-    if is_packaged_as_vllm:
+    platform = tmp_path / "packages" / "vllm" / "platforms.py"
+    platform.write_text(f"class current_platform:\n    is_cpu = staticmethod(lambda: {not on_gpu})\n")
+    if on_gpu:  # the build for processors goes by another name
         info = tmp_path / "packages" / "vllm-0.30.dist-info"
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.30\n")
@@ -287,7 +290,7 @@ def test_the_server_dies_with_a_parent_that_is_killed(tmp_path: Path, is_package
     try:
         assert wait_for(lambda: log.exists() and log.read_text().endswith("\n")), log.read_text()
         pid, *arguments = log.read_text().split()
-        begun = ["serve", "model"] if is_packaged_as_vllm else ["--model", "model"]
+        begun = ["serve", "model"] if on_gpu else ["--model", "model", *_ON_PROCESSORS]
         assert arguments[1:] == [*begun, "--dtype", "auto"]
         assert is_running(int(pid))
         process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import runpy
 import signal
@@ -10,6 +11,13 @@ import threading
 from importlib import metadata
 from pathlib import Path
 
+_ON_PROCESSORS = ("--no-enable-chunked-prefill", "--max-num-seqs", "256")
+"""
+vLLM's build for processors (0.32.0) breaks where a prompt with a seed is read in two steps: it turns the generator of
+random numbers back, which those of a processor cannot be. And its server takes half as many rows at once as its class
+for work without a server does.
+"""
+
 
 def main() -> None:
     """Serve the model named first, with the server's own arguments after it."""
@@ -17,6 +25,8 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     here = str(Path(__file__).parent)
     sys.path[:] = [place for place in sys.path if place != here]  # our modules must not stand before others'
+    if importlib.import_module("vllm.platforms").current_platform.is_cpu():
+        arguments = [*_ON_PROCESSORS, *arguments]
     if _has_command():
         module, sys.argv = "vllm.entrypoints.cli.main", ["vllm", "serve", model, *arguments]
     else:
