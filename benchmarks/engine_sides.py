@@ -218,7 +218,7 @@ def seed_of(batch: Batch, place: int) -> int:
 
 
 def llama_params(options: Namespace) -> Any:
-    """Open the model with as many slots as katsuo does."""
+    """Open the model with as many slots as katsuo does, and its arithmetic unless told to keep llama.cpp's defaults."""
     import xllamacpp
 
     from katsuo.models.gguf_files.find import find_gguf
@@ -229,6 +229,9 @@ def llama_params(options: Namespace) -> Any:
     params.n_ctx = options.batch_size * 1024
     params.kv_unified = False
     params.fit_params = False
+    if not options.llama_defaults:
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     params.cache_ram_mib = 0
     params.warmup = False
     params.port = 0

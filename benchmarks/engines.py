@@ -76,6 +76,11 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--vllm", type=json.loads, default={}, help='further settings of both sides, such as {"max_num_seqs": 32}'
     )
+    parser.add_argument(
+        "--llama-defaults",
+        action="store_true",
+        help="leave the bare llama.cpp its flash attention and 16-bit keys and values, which cost the same-seed promise",
+    )
     parser.add_argument("--dtype", default="auto", choices=["auto", "bfloat16", "float32"], help="hf and vllm")
     return parser.parse_args()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from bridges import recipe
 
@@ -55,6 +57,34 @@ def test_a_process_that_fails_says_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(RunnerError, match="no such thing") as caught:
         run_process(python("raise SystemExit('no such thing')"), tmp_path / "log", lambda _: None)
     assert "log" in caught.value.hint
+
+
+STAGE_OF_OURS = """
+import sys, time
+from katsuo.experiment.lifeline import hold_lifeline
+hold_lifeline()
+print(__import__("os").getpid(), file=sys.stderr, flush=True)
+time.sleep(600)
+"""
+CONDUCTOR = """
+import sys
+from pathlib import Path
+from katsuo.experiment.process import run_process
+run_process((sys.executable, "-c", sys.argv[1]), Path(sys.argv[2]), lambda line: print(line, flush=True))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stage_ends_with_the_process_that_started_it(tmp_path: Path, how: signal.Signals) -> None:
+    command = [*python(CONDUCTOR), STAGE_OF_OURS, str(tmp_path / "log")]
+    conductor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert conductor.stdout is not None
+    with conductor.stdout as lines:
+        stage = psutil.Process(int(lines.readline()))
+        assert stage.is_running()
+        conductor.send_signal(how)
+        conductor.wait()
+        stage.wait(timeout=30)
 
 
 def test_a_stage_that_is_done_is_left_alone_and_one_that_failed_is_done_again(

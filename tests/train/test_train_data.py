@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,10 +12,11 @@ from transformers import AutoTokenizer
 
 from conftest import write_pairs
 from katsuo.errors import SourceError, UsageError
+from katsuo.store import Run
 from katsuo.tasks.codec import join_pair
 from katsuo.train.data import Place, allow, count_types, draw, draw_what_fits, hash_of, hold_out
 from katsuo.train.encode import Encoder, Limits, Pair
-from katsuo.train.read import PairFolder, read_instructions
+from katsuo.train.read import PairFolder, RunExamples, read_instructions
 from katsuo.train.recipes import LAPTOP, Data
 
 
@@ -50,6 +52,37 @@ def test_a_draw_under_balance_fills_scarce_types_first():
     drawn = draw(places_of(a=500, b=60, c=10), 100, balance="types", weights={})
     assert count_types(drawn) == {"a": 45, "b": 45, "c": 10}
     assert len(draw(places_of(a=3, b=2), 100, balance="types", weights={})) == 5
+
+
+def test_a_draw_can_balance_the_labels_of_each_type():
+    labelled = [replace(place, label="01112"[place.order % 5]) for place in places_of(a=500)]
+    labelled += [replace(place, label="0") for place in places_of(b=500)]
+    drawn = draw(sorted(labelled, key=lambda place: place.order), 400, balance="labels", weights={})
+    counts = Counter((place.task_type, place.label) for place in drawn)
+    assert counts["b", "0"] == 200
+    assert {counts["a", label] for label in "012"} <= {66, 67}
+
+
+def test_a_runs_labels_count_by_what_they_stand_for(small_run):
+    run = Run(small_run)
+    labels = Counter((place.task_type, place.label) for place in RunExamples(run, lambda *told: Pair(*told)).places(0))
+    assert set(labels) == {
+        ("yes-no question answering", "0"), ("yes-no question answering", "1"), ("extractive question answering", "")
+    }  # fmt: skip
+    answers = Counter(one.response.casefold() for one in run.examples())
+    assert labels["yes-no question answering", "0"] == answers["yes"] + answers["true"]
+
+
+def test_a_run_is_reworded_where_it_can_be_and_nothing_is_lost(small_run):
+    run = Run(small_run)
+    plain, reworded = (RunExamples(run, lambda *told: Pair(*told), is_reworded) for is_reworded in (False, True))
+    places = list(plain.places(0))
+    before, after = list(plain.pairs(places)), list(reworded.pairs(places))
+    assert len(before) == len(after)
+    changed = [pair for pair, other in zip(before, after, strict=True) if pair != other]
+    assert 0 < len(changed) <= len(reworded.reworded)  # a wording may be its own
+    assert not plain.reworded
+    assert after == list(RunExamples(run, lambda *told: Pair(*told), True).pairs(places))
 
 
 def test_weights_change_the_shares_and_zero_leaves_a_type_out():

@@ -9,6 +9,7 @@ from pathlib import Path
 from katsuo.errors import KatsuoError
 from katsuo.experiment.derive import make_supervised, shuffle_passages
 from katsuo.experiment.folder import ZERO_SHOT, ExperimentFolder
+from katsuo.experiment.lifeline import hold_lifeline
 from katsuo.experiment.settings import OURS
 from katsuo.experiment.split import LABELLED, split_set
 from katsuo.store import Run
@@ -64,4 +65,5 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    hold_lifeline()
     sys.exit(main(sys.argv[1:]))

@@ -111,7 +111,9 @@ class _Planner:
 
         def command() -> Sequence[str]:
             changes = {} if system == OURS else self._like(seed)
-            recipe = self._train_settings(changes)
+            if system == "supervised":
+                changes["data.reword"] = False  # the rows are asked about in the suite's own templates
+            recipe = self._train_settings(system, changes)
             run = str(self.folder.run(self.name, seed, system))
             return [*_KATSUO, "adapt", run, *self._training(output, recipe, seed)]
 
@@ -123,7 +125,7 @@ class _Planner:
         output = self.folder.adapter(self.name, seed, "self-supervised")
 
         def command() -> Sequence[str]:
-            told = self._training(output, self._train_settings(self._like(seed)), seed)
+            told = self._training(output, self._train_settings("self-supervised", self._like(seed)), seed)
             return [*_KATSUO, "pretrain", str(self.folder.run(self.name, seed, OURS)), *told]
 
         return Stage(self._named(seed, "pretrain"), command, spent=lambda: _trained_tokens(output))
@@ -131,9 +133,9 @@ class _Planner:
     def _training(self, output: Path, recipe: Path, seed: int) -> list[str]:
         return ["-m", self.experiment.model, "-o", str(output), "-r", str(recipe), "--seed", str(seed)]
 
-    def _train_settings(self, changes: dict[str, Any]) -> Path:
-        """Write the recipe of a training: one for the system itself, one with its number of updates for all others."""
-        path = self.folder.settings(self.name) / ("adapt-like.yaml" if changes else "adapt.yaml")
+    def _train_settings(self, system: str, changes: dict[str, Any]) -> Path:
+        """Write the recipe of a training."""
+        path = self.folder.settings(self.name) / f"train-{system}.yaml"
         made = self.experiment.train_recipe(self.name).override(changes)
         write_text(path, yaml.safe_dump(made.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
         return path

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from katsuo.errors import RunnerError
+from katsuo.experiment.lifeline import LIFELINE
 
 _BYTES_PER_UNIT = 1 if sys.platform == "darwin" else 1024
 """`ru_maxrss` counts bytes on macOS and KiB elsewhere."""
@@ -35,6 +36,7 @@ def run_process(command: Sequence[str], log: Path, on_line: Callable[[str], None
     """
     Run a command to its end; what it prints goes to `log`, what it says on standard error to `on_line`, too.
 
+    Its standard input stays open and empty until this process ends: a stage of ours then ends, too.
     Raise `RunnerError` with its last words when it fails.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -42,16 +44,18 @@ def run_process(command: Sequence[str], log: Path, on_line: Callable[[str], None
     last: list[str] = []
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.PIPE, text=True, errors="replace"
-        )
+            list(command), stdin=subprocess.PIPE, stdout=file, stderr=subprocess.PIPE,
+            env={**os.environ, LIFELINE: "1"}, text=True, errors="replace",
+        )  # fmt: skip
         try:
             assert process.stderr is not None
-            with process.stderr as lines:
+            assert process.stdin is not None
+            with process.stdin, process.stderr as lines:
                 for line in lines:
                     file.write(line)
                     last = [*last[-7:], line.rstrip()]
                     on_line(line.rstrip())
-            status, cpu, peak = _reap(process)
+                status, cpu, peak = _reap(process)
         except BaseException:
             process.terminate()
             process.wait()

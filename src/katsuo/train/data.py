@@ -1,4 +1,4 @@
-"""Draw examples by hash, balance their types, and hold passages out."""
+"""Draw examples by hash, balance their types and labels, and hold passages out."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Place:
     source: str
     passage: int
     order: int
+    label: str = ""
+    """What the answer stands for, where it is one of a few labels."""
 
 
 class Pairs(Protocol):
@@ -42,7 +44,7 @@ class Pairs(Protocol):
 def allow(places: Iterable[Place], settings: Data, terms: Mapping[str, str]) -> list[Place]:
     """Give the places that the settings do not leave out; `terms` are those of each source's licence."""
     refused = {_term(word) for word in settings.exclude_license}
-    if settings.weights and settings.balance != "types":
+    if settings.weights and settings.balance == "none":
         raise UsageError("data.weights needs data.balance", hint="set data.balance=types")
     allowed = [
         place
@@ -81,22 +83,35 @@ def hold_out(places: Sequence[Place], settings: Data) -> tuple[list[Place], list
 
 
 def draw(places: Sequence[Place], limit: int, *, balance: str, weights: Mapping[str, float]) -> list[Place]:
-    """Take up to `limit` places in hash order; under `types` what a scarce type cannot give goes to the others."""
-    if balance != "types":
+    """
+    Take up to `limit` places in hash order; what a scarce type cannot give goes to the others.
+
+    Under `labels`, so do the labels within a type.
+    """
+    if balance == "none":
         return list(places[:limit])
-    by_type: dict[str, list[Place]] = defaultdict(list)
-    for place in places:
-        by_type[place.task_type].append(place)
-    taken = _shares({name: len(inside) for name, inside in by_type.items()}, limit, weights)
-    chosen = [place for name, count in taken.items() for place in by_type[name][:count]]
+    chosen: list[Place] = []
+    by_type = _grouped(places, "task_type")
+    for name, count in _shares(by_type, limit, weights).items():
+        by_label = _grouped(by_type[name], "label" if balance == "labels" else "task_type")
+        for label, share in _shares(by_label, count, {}).items():
+            chosen += by_label[label][:share]
     return sorted(chosen, key=lambda place: place.order)
 
 
-def _shares(there: Mapping[str, int], limit: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """Fill the types' shares like vessels of different heights under one tap."""
+def _grouped(places: Iterable[Place], by: str) -> dict[str, list[Place]]:
+    groups: dict[str, list[Place]] = defaultdict(list)
+    for place in places:
+        groups[getattr(place, by)].append(place)
+    return groups
+
+
+def _shares(groups: Mapping[str, Sequence[Place]], limit: int, weights: Mapping[str, float]) -> dict[str, int]:
+    """Fill the groups' shares like vessels of different heights under one tap."""
+    there = {name: len(inside) for name, inside in groups.items()}
     taken: dict[str, int] = {}
     left = limit
-    # The types that can give least for their weight are filled first; each gets its share of what is left then.
+    # The groups that can give least for their weight are filled first; each gets its share of what is left then.
     order = sorted(there, key=lambda name: (there[name] / weights.get(name, 1.0), name))
     for place, name in enumerate(order):
         weight = sum(weights.get(other, 1.0) for other in order[place:])

@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from katsuo.errors import SourceError
-from katsuo.records import Reason
+from katsuo.records import Example, Reason
 from katsuo.store import Run
 from katsuo.tasks import TaskType, known_tasks
 from katsuo.tasks.checks import first_failure
 from katsuo.tasks.codec import parse_pair, read_bonito
 from katsuo.tasks.task_type import Draft
+from katsuo.tasks.wordings import label_place, reword
 from katsuo.train.data import Place, hash_of
 from katsuo.train.encode import Pair, Styler
 
@@ -110,24 +111,44 @@ def _fault(tasks: Mapping[str, TaskType], prompt: str, completion: str) -> Reaso
 
 @dataclass
 class RunExamples:
-    """The examples of a run, each written as `style` asks for it."""
+    """The examples of a run, each written as `style` asks for it; with `is_reworded` in other wordings where it can."""
 
     run: Run
     style: Styler
+    is_reworded: bool = False
+    reworded: set[str] = field(default_factory=set)
+    """Which of those that were read came in another wording, by their ids."""
+    _tasks: Mapping[str, TaskType] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tasks = known_tasks()
 
     def places(self, seed: int) -> Iterator[Place]:
         """Give the place of every example."""
         for shard in self.run.answered_shards():
             for row, example in enumerate(self.run.read_examples(shard)):
                 order = hash_of(f"{seed} {example.id}")
-                yield Place(shard, row, example.task_type, "", hash_of(example.context), order)
+                yield Place(shard, row, example.task_type, "", hash_of(example.context), order, self._label(example))
 
     def pairs(self, places: Sequence[Place]) -> Iterator[Pair]:
         """Read the examples at `places`, in that order."""
         shards = {place.shard: self.run.read_examples(place.shard) for place in places}
         for place in places:
-            example = shards[place.shard][place.row]
-            yield self.style(example.instruction, example.response)
+            yield self.style(*self._asked(shards[place.shard][place.row]))
+
+    def _label(self, example: Example) -> str:
+        task = self._tasks.get(example.task_type)
+        place = label_place(task.answer, example.response) if task else -1
+        return str(place) if place >= 0 else ""
+
+    def _asked(self, example: Example) -> tuple[str, str]:
+        task = self._tasks.get(example.task_type) if self.is_reworded else None
+        key = hash_of(f"wording {example.id}")
+        asked = task and reword(task.answer, example.instruction, example.response, example.context, key)
+        if not asked:
+            return example.instruction, example.response
+        self.reworded.add(example.id)
+        return asked
 
 
 def passage_places(run: Run, seed: int) -> Iterator[Place]:

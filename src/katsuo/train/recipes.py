@@ -33,12 +33,16 @@ class Data(Settings):
 
     examples: int | None = Field(default=None, ge=1)
     """At most this many examples; None takes what `max_steps` and `epochs` can use."""
-    balance: Literal["types", "none"] = "none"
-    """`types` takes as many of each task type as there are, none more than its share."""
+    balance: Literal["labels", "types", "none"] = "none"
+    """`types` takes as many of each task type as there are, none more than its share; `labels` does the same for each
+    label of a task type, too, by what it stands for: yes and true are one."""
     weights: dict[str, float] = Field(default_factory=dict)
-    """Weight of a task type's share under `balance: types`; 1 where it is not named, 0 leaves a type out."""
+    """Weight of a task type's share where types are balanced; 1 where it is not named, 0 leaves a type out."""
     checked: bool = True
     """Leave out a generator's training pairs that its task type's own checks refuse; they are counted."""
+    reword: bool = False
+    """Ask a run's questions in many wordings, the passage before or after them: where the question or the statement can
+    be read out of a generated instruction. A small generator knows few wordings, and they tell its answers."""
     exclude_license: tuple[str, ...] = ()
     """Leave out sources by their terms: `nc` (non-commercial), `unstated`."""
     held_out: int = Field(default=256, ge=0)

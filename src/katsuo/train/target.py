@@ -36,7 +36,7 @@ def adapt(
         return finished
     base = load_base(model, recipe)
     style, style_name = style_of(base, recipe)
-    source = RunExamples(run, style)
+    source = RunExamples(run, style, recipe.data.reword)
     encoder = Encoder(base.tokenizer, end_tokens=base.end_tokens, limits=limits_of(recipe))
     held_out, rest = hold_out(allow(source.places(recipe.seed), recipe.data, {}), recipe.data)
     drawn = draw_what_fits(source, rest, recipe, encoder)
@@ -44,6 +44,7 @@ def adapt(
     watched = [example for example in encoder.encode(source.pairs(held_out)) if example]
     train, replayed = _mix(list(drawn.values()), base, style, recipe)
     data |= {"types": count_types(drawn), "held_out": len(watched), "replayed": replayed, "style": style_name}
+    data |= {"reworded": len(source.reworded)}
     job = Job("adapt", base, recipe, output, data, start=adapter)
     return run_job(job, train, watched, ledger, on_progress)
 

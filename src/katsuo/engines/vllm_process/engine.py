@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 
 from katsuo.config import Sampling
-from katsuo.engines.base import Choices, EngineSettings, ModelInfo, Scores
+from katsuo.engines.base import UNKNOWN_CODEC, Choices, EngineSettings, ModelInfo, Scores
 from katsuo.engines.openai_server.engine import converse
 from katsuo.engines.openai_server.gate import Gate
 from katsuo.engines.openai_server.line import Line
@@ -27,7 +27,6 @@ from katsuo.errors import EngineError, ModelError
 from katsuo.models import codec_of, locate, public_name, revision_of
 from katsuo.records import Completion, Prompt
 
-UNKNOWN_CODEC = "unknown"
 _ADDRESS = "http://localhost/v1"
 _MOST_UNDER_WAY = 1024
 """vLLM decides how many prompts it decodes together; all that a shard has may lie before it."""
