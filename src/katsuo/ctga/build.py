@@ -20,7 +20,8 @@ from katsuo.ctga.settings import BuildSettings
 from katsuo.ctga.shards import Shard, plan_shards, write_atomically, write_shard
 from katsuo.ctga.stats import BuildSummary, summarize
 from katsuo.ctga.templates import find_templates
-from katsuo.errors import RunChangedError, RunExistsError, SourceError, StoreError
+from katsuo.errors import SourceError, StoreError
+from katsuo.resume import refuse_occupied, refuse_other
 from katsuo.templates.library import open_library
 from katsuo.templates.sandbox.pool import Pool
 
@@ -112,8 +113,7 @@ def _open_folder(settings: BuildSettings, plan: Plan, out: Path) -> None:
     if recipe.exists():
         _same_build(settings, plan, out)
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunExistsError(f'"{out}" holds something else already', hint="give another folder with -o, or empty it")
+    refuse_occupied(out, "build")
     identity = settings.identity(plan.recipes, plan.counts)
     write_atomically(recipe, json.dumps(identity, indent=1, ensure_ascii=False, sort_keys=True))
 
@@ -123,24 +123,7 @@ def _same_build(settings: BuildSettings, plan: Plan, out: Path) -> None:
         before = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f'"{out}/recipe.json" cannot be read: {error}', hint="build into another folder") from error
-    now = json.loads(json.dumps(settings.identity(plan.recipes, plan.counts)))
-    if before == now:
-        return
-    old, new = _flat(before), _flat(now)
-    changed = [
-        f"{key}: {old.get(key)!r} → {new.get(key)!r}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
-    ]
-    raise RunChangedError(
-        f'"{out}" holds another build:\n  ' + "\n  ".join(changed),
-        hint="give another folder with -o, or the old settings",
-    )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
+    refuse_other(out, "build", before, json.loads(json.dumps(settings.identity(plan.recipes, plan.counts))))
 
 
 def _finish(settings: BuildSettings, plan: Plan, out: Path, markers: Sequence[Mapping[str, Any]]) -> BuildSummary:

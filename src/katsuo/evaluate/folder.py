@@ -21,9 +21,10 @@ import numpy
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from katsuo.errors import RunChangedError, RunExistsError, StoreError, UsageError
+from katsuo.errors import StoreError, UsageError
 from katsuo.evaluate.ask import Prediction
 from katsuo.evaluate.statistics import Outcomes
+from katsuo.resume import refuse_occupied, refuse_other
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _SCHEMA = pa.schema(
@@ -133,30 +134,11 @@ def open_draft(path: Path, asked: Mapping[str, Any]) -> Draft:
     """Make the folder, or take up the one that is there; raise `RunChangedError` when it was asked something else."""
     held = path / "evaluation.json"
     if held.is_file():
-        before = _flat(_read_json(held))
-        now = _flat(json.loads(json.dumps(asked)))
-        changed = [
-            f"{key}: {before.get(key)!r} → {now.get(key)!r}"
-            for key in sorted({*before, *now})
-            if before.get(key) != now.get(key)
-        ]
-        if changed:
-            raise RunChangedError(
-                f'"{path}" holds another evaluation:\n  ' + "\n  ".join(changed),
-                hint="give another folder with -o, or the old settings",
-            )
+        refuse_other(path, "evaluation", _read_json(held), json.loads(json.dumps(asked)))
         return Draft(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunExistsError(f'"{path}" exists and holds no evaluation', hint="give an empty or a new folder with -o")
+    refuse_occupied(path, "evaluation")
     _write_json(held, asked)
     return Draft(path)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _table(predictions: Sequence[Prediction]) -> pa.Table:

@@ -21,8 +21,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from katsuo.errors import RunChangedError, RunExistsError, StoreError
+from katsuo.errors import StoreError
 from katsuo.experiment.settings import Experiment, experiment_from, read_experiment
+from katsuo.resume import refuse_occupied, refuse_other
 
 ZERO_SHOT = "zero-shot"
 _HELD = "experiment.yaml"
@@ -100,20 +101,10 @@ def open_folder(path: Path, experiment: Experiment) -> ExperimentFolder:
     """Make the folder, or take up the one that is there; raise `RunChangedError` when it holds another experiment."""
     held = path / _HELD
     if held.is_file():
-        before, now = (_flat(one.model_dump(mode="json")) for one in (read_experiment(held), experiment))
-        changed = [
-            f"{key}: {before.get(key)!r} → {now.get(key)!r}"
-            for key in sorted({*before, *now})
-            if before.get(key) != now.get(key)
-        ]
-        if changed:
-            raise RunChangedError(
-                f'"{path}" holds another experiment:\n  ' + "\n  ".join(changed),
-                hint="give another folder with -o, or the old settings",
-            )
+        before, now = (one.model_dump(mode="json") for one in (read_experiment(held), experiment))
+        refuse_other(path, "experiment", before, now)
         return ExperimentFolder(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunExistsError(f'"{path}" exists and holds no experiment', hint="give an empty or a new folder with -o")
+    refuse_occupied(path, "experiment")
     write_text(held, experiment.to_yaml())
     return ExperimentFolder(path)
 
@@ -141,13 +132,6 @@ def write_text(path: Path, text: str) -> None:
         partial.replace(path)
     except OSError as error:
         raise StoreError(f'cannot write "{path}": {error}', hint="check the space and the rights there") from error
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 __all__ = [

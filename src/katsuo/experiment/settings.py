@@ -14,6 +14,7 @@ from katsuo.config import Recipe, Settings, recipe_from
 from katsuo.errors import RecipeError
 from katsuo.evaluate.settings import EvaluateSettings, make_settings
 from katsuo.evaluate.suites import Suite, load_suite, task_suite
+from katsuo.resume import flat
 from katsuo.train.recipes import TrainRecipe, named_recipe
 
 Baseline = Literal["zero-shot", "self-supervised", "prompted", "shuffled", "supervised"]
@@ -128,11 +129,11 @@ class Experiment(Settings):
 
     def evaluate_settings(self) -> EvaluateSettings:
         """Give the settings of every evaluation."""
-        return make_settings(_flat(self.evaluate))
+        return make_settings(flat(self.evaluate))
 
     def evaluate_flags(self) -> dict[str, Any]:
         """Give the same as dotted keys."""
-        return _flat(self.evaluate)
+        return flat(self.evaluate)
 
     def check(self) -> None:
         """Raise `RecipeError` for the first setting that cannot be."""
@@ -195,10 +196,3 @@ _INSTEAD = {
     "limit": "sets.NAME.limit",
     "seed": "seeds",
 }
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat

@@ -10,10 +10,11 @@ from typing import Any
 
 from katsuo.train.data import Place, allow, count_types, draw_what_fits, hold_out
 from katsuo.train.encode import Encoder, limits_of
-from katsuo.train.job import Job, Trained, identity_of, locate_adapter, open_output, run_job
+from katsuo.train.job import identity_of, locate_adapter, open_output, run_job
 from katsuo.train.load import load_base
 from katsuo.train.read import PairFolder
 from katsuo.train.recipes import TrainRecipe
+from katsuo.train.trained import Job, Trained
 from katsuo.train.watch import OnProgress
 
 CODEC = "bonito-v1"

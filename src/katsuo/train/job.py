@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
-from katsuo.errors import ModelError, RunChangedError, RunExistsError, StoreError, UsageError
+from katsuo.errors import ModelError, StoreError, UsageError
 from katsuo.models.locate import MANIFEST, locate
+from katsuo.resume import refuse_occupied, refuse_other
 from katsuo.train import processes
 from katsuo.train.encode import Encoded, Ledger
 from katsuo.train.fit import CHECKPOINTS, Fitted, fit, last_checkpoint
-from katsuo.train.load import Base
 from katsuo.train.norm import quicken_norms
 from katsuo.train.pack import ATTENTION
 from katsuo.train.recipes import LAPTOP, TrainRecipe, flat_settings
+from katsuo.train.trained import Job, Trained
 from katsuo.train.watch import OnProgress
 from katsuo.train.weights import lora
 from katsuo.train.weights.card import write_card
@@ -32,31 +33,6 @@ _MAY_CHANGE = {
     *("checkpoint_minutes", "checkpoint_every", "log_every", "report_to", "device"),
 }
 """Settings that change how fast a training goes, but not what comes out."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is trained, on what, and where to."""
-
-    command: str
-    base: Base
-    recipe: TrainRecipe
-    output: Path
-    data: Mapping[str, Any]
-    codec: str | None = None
-    start: Path | None = None
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What came out of a training."""
-
-    path: Path
-    fitted: Fitted
-    change: float
-    examples: int
-    rejected: Mapping[str, int]
-    bytes: int
 
 
 def open_output(output: Path, identity: Mapping[str, Any]) -> Trained | None:
@@ -73,20 +49,12 @@ def open_output(output: Path, identity: Mapping[str, Any]) -> Trained | None:
             before = json.loads(held.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise StoreError(f'cannot read "{held}": {error}', hint="give another folder with -o") from error
-        now, usual = json.loads(json.dumps(identity)), flat_settings(LAPTOP)
-        changed = [
-            f"{key}: {before.get(key)!r} → {now.get(key)!r}"
-            for key in sorted({*before, *now})
-            if before.get(key, usual.get(key)) != now.get(key) and key not in _MAY_CHANGE
-        ]
-        if changed:
-            raise RunChangedError(
-                f'"{output}" holds another training:\n  ' + "\n  ".join(changed),
-                hint="give another folder with -o, or the old settings",
-            )
+        # What a setting was before there was such a setting, it was by default.
+        usual = {key: value for key, value in flat_settings(LAPTOP).items() if key in identity}
+        now = json.loads(json.dumps(identity))
+        refuse_other(output, "training", {**usual, **before}, now, ignoring=_MAY_CHANGE)
         return _finished(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise RunExistsError(f'"{output}" exists and holds no training', hint="give an empty or a new folder with -o")
+    refuse_occupied(output, "training")
     try:
         output.mkdir(parents=True, exist_ok=True)
         held.write_text(json.dumps(identity, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -15,10 +15,11 @@ from katsuo.store import Run
 from katsuo.tasks.style import choose_style
 from katsuo.train.data import allow, count_types, draw_what_fits, hash_of, hold_out
 from katsuo.train.encode import Encoded, Encoder, Styler, limits_of, styler
-from katsuo.train.job import Job, Trained, identity_of, locate_adapter, open_output, run_job
+from katsuo.train.job import identity_of, locate_adapter, open_output, run_job
 from katsuo.train.load import Base, load_base
 from katsuo.train.read import RunExamples, passage_places, passage_texts, read_instructions, run_hash
 from katsuo.train.recipes import TrainRecipe
+from katsuo.train.trained import Job, Trained
 from katsuo.train.watch import OnProgress
 
 

@@ -18,8 +18,8 @@ import yaml
 from katsuo.errors import MissingPackageError, RecipeError
 
 if TYPE_CHECKING:
-    from katsuo.train.job import Trained
     from katsuo.train.recipes import TrainRecipe
+    from katsuo.train.trained import Trained
     from katsuo.train.watch import Progress
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; the same command takes it up again.")]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import yaml
 
-if TYPE_CHECKING:
-    from katsuo.train.job import Job, Trained
+from katsuo.train.trained import Job, Trained
 
 _TITLES = {
     "train-generator": "A task generator",
