@@ -79,7 +79,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--llama-defaults",
         action="store_true",
-        help="leave the bare llama.cpp its flash attention and 16-bit keys and values, which cost the same-seed promise",
+        help="leave the bare llama.cpp its flash attention and 16-bit keys and values, at the cost of same-seed rows",
     )
     parser.add_argument("--dtype", default="auto", choices=["auto", "bfloat16", "float32"], help="hf and vllm")
     return parser.parse_args()
