@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from katsuo.tasks import find_task
+from katsuo.tasks import CATALOG, find_task
 from katsuo.tasks.shapes import Labels
 from katsuo.tasks.wordings import (
     FOR_QUESTIONS,
@@ -86,7 +86,7 @@ def test_every_wording_asks_the_same_and_has_the_same_answer(task, instruction, 
     answer = find_task(task).answer
     seen = set()
     for key in range(len(wordings)):
-        told = reword(answer, instruction, response, PASSAGE, key)
+        told = reword(find_task(task), instruction, response, PASSAGE, key)
         assert told is not None
         asked, replied = told
         assert asked.count(PASSAGE) == 1
@@ -108,5 +108,12 @@ def test_labels_stand_in_the_order_of_the_task_types_own_sets(task, wordings):
 
 
 def test_an_instruction_without_its_passage_stays_as_it_is():
-    assert reword(find_task("exqa").answer, "What leaves at nine?", "the ferry", PASSAGE, 0) is None
-    assert reword(find_task("exqa").answer, "What leaves at nine?", "the ferry", "", 0) is None
+    assert reword(find_task("exqa"), "What leaves at nine?", "the ferry", PASSAGE, 0) is None
+    assert reword(find_task("exqa"), "What leaves at nine?", "the ferry", "", 0) is None
+
+
+@pytest.mark.parametrize("task", [task for task in CATALOG if task.short not in ("exqa", "ynqa", "te", "nli")])
+def test_a_type_whose_instructions_say_more_than_one_question_stays_as_it_is(task):
+    for worked in task.examples:
+        instruction = worked.instruction.replace("{{context}}", worked.passage)
+        assert reword(task, instruction, worked.response, worked.passage, 0) is None

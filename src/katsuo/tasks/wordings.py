@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from katsuo.tasks.shapes import PLACEHOLDER, AnswerShape, Labels, Span
+from katsuo.tasks.task_type import TaskType
 
+REWORDED = ("exqa", "ynqa", "te", "nli")
+"""Task types whose instructions are a passage and one question or statement; others say more, which would be lost."""
 _PASSAGE, _ASKED = "{passage}", "{asked}"
 
 
@@ -142,18 +145,18 @@ def wordings_of(asked: Asked, labels: int) -> tuple[Wording, ...]:
     return {2: FOR_TWO, 3: FOR_THREE}.get(labels, ())
 
 
-def reword(answer: AnswerShape, instruction: str, response: str, passage: str, key: int) -> tuple[str, str] | None:
+def reword(task: TaskType, instruction: str, response: str, passage: str, key: int) -> tuple[str, str] | None:
     """
     Put an instruction about `passage` into the wording that `key` picks; None where it has to stay as it is.
 
     The question and the answer stay; a label is called as the new wording calls it.
     """
-    if not passage or instruction.count(passage) != 1:
+    if task.short not in REWORDED or not passage or instruction.count(passage) != 1:
         return None
-    asked = read_asked(answer, instruction.replace(passage, PLACEHOLDER), response)
+    asked = read_asked(task.answer, instruction.replace(passage, PLACEHOLDER), response)
     if asked is None:
         return None
-    fitting = wordings_of(asked, _set_size(answer, response))
+    fitting = wordings_of(asked, len(_own_set(task.answer, response)))
     return fitting[key % len(fitting)].write(asked, passage, response) if fitting else None
 
 
@@ -161,10 +164,6 @@ def label_place(answer: AnswerShape, response: str) -> int:
     """Give the place of a label in its set, -1 where the answer is no label: yes and true are 0, no and false 1."""
     own = _own_set(answer, response)
     return own.index(_folded(response)) if own else -1
-
-
-def _set_size(answer: AnswerShape, response: str) -> int:
-    return len(_own_set(answer, response))
 
 
 def _own_set(answer: AnswerShape, response: str) -> tuple[str, ...]:

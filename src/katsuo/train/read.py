@@ -144,7 +144,7 @@ class RunExamples:
     def _asked(self, example: Example) -> tuple[str, str]:
         task = self._tasks.get(example.task_type) if self.is_reworded else None
         key = hash_of(f"wording {example.id}")
-        asked = task and reword(task.answer, example.instruction, example.response, example.context, key)
+        asked = task and reword(task, example.instruction, example.response, example.context, key)
         if not asked:
             return example.instruction, example.response
         self.reworded.add(example.id)
