@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gguf
-
-from katsuo.errors import ModelError, StoreError
+from katsuo.errors import ModelError
+from katsuo.models.gguf_files.file import gguf_file
 from katsuo.models.gguf_files.layout import Numbers, gguf_name, interleave, rotary_heads
 from katsuo.models.gguf_files.weights import read_weights
 from katsuo.models.locate import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -75,8 +74,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def write_adapter(parts: dict[str, LowRank], path: Path) -> None:
     """Write an adapter as a GGUF file that llama.cpp puts beside its base."""
-    writer = gguf.GGUFWriter(path, "llama")
-    try:
+    with gguf_file(path) as writer:
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
         alphas = {part.alpha for part in parts.values()}
@@ -85,10 +83,3 @@ def write_adapter(parts: dict[str, LowRank], path: Path) -> None:
         for name, part in sorted(parts.items()):
             writer.add_tensor(f"{name}.lora_a", part.down)
             writer.add_tensor(f"{name}.lora_b", part.up)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    except OSError as error:
-        raise StoreError(f'cannot write "{path}": {error.strerror or error}', hint="free some space") from error
-    finally:
-        writer.close()

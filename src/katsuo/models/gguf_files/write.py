@@ -7,9 +7,10 @@ from pathlib import Path
 
 import gguf
 
-from katsuo.errors import ModelError, StoreError
+from katsuo.errors import ModelError
 from katsuo.models.gguf_files.adapter import LowRank
 from katsuo.models.gguf_files.checkpoint import Checkpoint
+from katsuo.models.gguf_files.file import gguf_file
 from katsuo.models.gguf_files.layout import Numbers
 
 KINDS = {
@@ -30,9 +31,8 @@ def write_gguf(checkpoint: Checkpoint, path: Path, *, kind: str, adapter: Mappin
     """
     if kind not in KINDS:
         raise ModelError(f'GGUF cannot be written as "{kind}"', hint=f"choose among: {', '.join(KINDS)}")
-    writer = gguf.GGUFWriter(path, "llama")
     left = dict(adapter or {})
-    try:
+    with gguf_file(path) as writer:
         checkpoint.describe(writer)
         writer.add_file_type(KINDS[kind][1])
         for name, values in checkpoint.tensors():
@@ -41,13 +41,6 @@ def write_gguf(checkpoint: Checkpoint, path: Path, *, kind: str, adapter: Mappin
             raise ModelError(
                 f'the adapter does not fit this model, first at "{next(iter(left))}"', hint="give its own base"
             )
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    except OSError as error:
-        raise StoreError(f'cannot write "{path}": {error.strerror or error}', hint="free some space") from error
-    finally:
-        writer.close()
 
 
 def _adapted(values: Numbers, name: str, part: LowRank | None) -> Numbers:
