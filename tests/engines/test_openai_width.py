@@ -117,8 +117,10 @@ def test_the_gate_lets_as_many_through_as_the_width_says_and_survives_those_who_
             async with gate.passed() as place:
                 inside += 1
                 most = max(most, inside)
-                await asyncio.sleep(0.001)
-                inside -= 1
+                try:
+                    await asyncio.sleep(0.001)
+                finally:
+                    inside -= 1  # also of who is cancelled in here
                 await place.step_aside(0.001)
                 await asyncio.sleep(0.001)
 
