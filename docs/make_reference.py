@@ -8,8 +8,9 @@ from typing import Any
 from typer.testing import CliRunner
 
 from katsuo.cli.main import COMMANDS, build
-from katsuo.config import Recipe, Settings
+from katsuo.config import Recipe
 from katsuo.records import Reason
+from katsuo.settings import Settings
 from katsuo.tasks import CATALOG
 
 DOCS = Path(__file__).parent

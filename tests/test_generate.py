@@ -122,7 +122,7 @@ def test_resume_never_and_always_mean_what_they_say(documents: Path, tmp_path: P
 def test_a_folder_that_holds_something_else_is_left_alone(documents: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("mine")
-    with pytest.raises(RunExistsError, match="is not a run folder"):
+    with pytest.raises(RunExistsError, match="exists and holds no run"):
         generate(documents, tmp_path / "precious")
     assert [path.name for path in (tmp_path / "precious").iterdir()] == ["thesis.txt"]
 

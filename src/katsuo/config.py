@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from katsuo.errors import RecipeError
-
-
-class Settings(BaseModel):
-    """A group of settings: immutable, and unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+from katsuo.settings import Settings, build, lay_over, read_yaml
 
 
 class Chunk(Settings):
@@ -160,53 +152,17 @@ class Recipe(Settings):
     def override(self, changes: Mapping[str, Any]) -> Recipe:
         """Give a recipe with `changes` laid over this one; dotted keys reach into groups (`sampling.n`)."""
         # Only what was set is carried on, so that it can still be told from what was left open.
-        return recipe_from(_merge(self.model_dump(exclude_unset=True), changes))
-
-    def to_yaml(self) -> str:
-        """Write every setting as YAML, defaults included."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return recipe_from(lay_over(self.model_dump(exclude_unset=True), changes))
 
 
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe; raise `RecipeError` that names the file and the nearest known key."""
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f'cannot read the recipe "{path}": {error.strerror}', hint="check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f'the recipe "{path}" is not YAML: {error}', hint="check the indentation") from error
-    if not isinstance(loaded or {}, dict):
-        raise RecipeError(f'the recipe "{path}" is not a table of settings', hint="write `key: value` lines")
-    return recipe_from(loaded or {}, where=f' in "{path}"')
+    return recipe_from(read_yaml(path), where=f' in "{path}"')
 
 
 def recipe_from(values: Mapping[str, Any], *, where: str = "") -> Recipe:
     """Build a recipe from plain values; raise `RecipeError` for the first that cannot be."""
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.4)
-            hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known_keys())}"
-            raise RecipeError(f'unknown setting "{key}"{where}', hint=hint) from None
-        raise RecipeError(
-            f'setting "{key}"{where} cannot be {first["input"]!r}: {first["msg"].lower()}',
-            hint="docs/recipe.md lists every setting with its type and default",
-        ) from None
-
-
-def known_keys() -> list[str]:
-    """List every setting, groups as dotted keys."""
-    keys: list[str] = []
-    for name, info in Recipe.model_fields.items():
-        group = info.annotation
-        if isinstance(group, type) and issubclass(group, Settings):
-            keys += [f"{name}.{inner}" for inner in group.model_fields]
-        else:
-            keys.append(name)
-    return keys
+    return build(Recipe, values, where=where, listed="docs/recipe.md")
 
 
 SPEED_SETTINGS = (
@@ -232,35 +188,3 @@ def api_key() -> str | None:
 def vllm_python() -> str | None:
     """Give the Python that has vLLM: `KATSUO_VLLM_PYTHON`, None where it is not set."""
     return os.environ.get("KATSUO_VLLM_PYTHON") or None
-
-
-def difference(old: Recipe, new: Recipe, *, ignoring: Iterable[str] = ()) -> list[str]:
-    """List the settings in which two recipes differ, one line each: `key: old → new`."""
-    before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
-    skipped = tuple(ignoring)
-    return [
-        f"{key}: {before[key]!r} → {after[key]!r}" for key in before if before[key] != after[key] and key not in skipped
-    ]
-
-
-def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in changes.items():
-        group, _, inner = key.partition(".")
-        if inner:
-            merged[group] = {**merged.get(group, {}), inner: value}
-        elif isinstance(value, Mapping) and isinstance(merged.get(key), dict):
-            merged[key] = {**merged[key], **value}
-        else:
-            merged[key] = value
-    return merged
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat

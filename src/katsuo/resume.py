@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from katsuo.errors import RunChangedError, RunExistsError
+from katsuo.settings import flat
 
 
 def refuse_other(
@@ -27,14 +28,6 @@ def refuse_other(
 
 
 def refuse_occupied(path: Path, what: str) -> None:
-    """Raise `RunExistsError` where `path` is a file or a folder with something in it."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    """Raise `RunExistsError` where `path` is a file or a folder with something whole in it."""
+    if path.exists() and (not path.is_dir() or any(not one.name.endswith(".partial") for one in path.iterdir())):
         raise RunExistsError(f'"{path}" exists and holds no {what}', hint="give an empty or a new folder with -o")
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Give every setting under its dotted key."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return found

@@ -30,10 +30,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from katsuo.config import SPEED_SETTINGS, Budget, Recipe, RunnerOptions, difference, read_recipe
-from katsuo.errors import RunChangedError, RunExistsError, StoreError, UsageError
+from katsuo.config import SPEED_SETTINGS, Budget, Recipe, RunnerOptions, read_recipe
+from katsuo.errors import RunExistsError, StoreError, UsageError
 from katsuo.places import is_url, place, reaching, upload
 from katsuo.records import Example, Passage, Reason, Reject, Summary
+from katsuo.resume import refuse_occupied, refuse_other
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _PASSAGE = pa.schema(
@@ -257,19 +258,12 @@ def create_run(path: Path | str, recipe: Recipe, *, resume: str) -> Run:
             raise RunExistsError(
                 f'"{path}" already holds a run', hint="choose another folder, or leave out `--resume never`"
             )
-        changes = difference(read_recipe(held), recipe, ignoring=_MAY_CHANGE)
-        if changes:
-            raise RunChangedError(
-                f'"{path}" holds a run of another recipe:\n  ' + "\n  ".join(changes),
-                hint="choose another folder with `-o`, or give the old settings again",
-            )
+        before, now = read_recipe(held).model_dump(mode="json"), recipe.model_dump(mode="json")
+        refuse_other(path, "run", before, now, ignoring=_MAY_CHANGE)
         return Run(path)
     if resume == "always":
         raise StoreError(f'"{path}" holds no run to take up', hint="leave out `--resume always`")
-    if path.exists() and (not path.is_dir() or any(p for p in path.iterdir() if not p.name.endswith(".partial"))):
-        raise RunExistsError(
-            f'"{path}" exists and is not a run folder', hint="choose an empty or a new folder with `-o`"
-        )
+    refuse_occupied(path, "run")
     with _translated(path):
         for folder in ("passages", "examples", "rejects", "done"):
             (path / folder).mkdir(parents=True, exist_ok=True)

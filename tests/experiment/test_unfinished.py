@@ -46,6 +46,7 @@ def test_one_set_of_two_is_told_with_what_is_still_to_do(folder: ExperimentFolde
     page, _, numbers = api.report(folder.path)
     told = json.loads(numbers.read_text())["results"]
     assert list(told["sets"]) == ["bridges"]
+    assert told["name"].endswith(" adapted to 1 of 2 data sets so far")
     assert set(told["sets"]["bridges"]["gains"]) == {ZERO_SHOT, "majority"}
     assert told["sets"]["bridges"]["gold"] == {"yes": 8, "no": 56}
     assert "over zero-shot (95 %" in told["verdict"]

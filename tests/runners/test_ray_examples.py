@@ -12,7 +12,8 @@ import jsonschema
 import pytest
 import yaml
 
-from katsuo.config import known_keys
+from katsuo.config import Recipe
+from katsuo.settings import known_keys
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 FILES = ("ray_cluster.yaml", "ray_kubernetes.yaml", "ray_slurm.sh")
@@ -48,6 +49,6 @@ def test_the_slurm_script_is_a_shell_script() -> None:
 def test_settings_that_a_file_gives_are_settings(name: str) -> None:
     text = (EXAMPLES / name).read_text(encoding="utf-8")
     given = re.findall(r"--set (\S+?)=", text)
-    assert set(given) <= set(known_keys())
+    assert set(given) <= set(known_keys(Recipe))
     assert given or name == "ray_cluster.yaml"
     assert "--runner ray" in text or name == "ray_cluster.yaml"

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from katsuo.config import Recipe, read_recipe, recipe_from
-from katsuo.errors import RecipeError
+from katsuo.settings import read_pairs
 
 Documents = Annotated[
     list[str] | None, typer.Argument(metavar="DOCS", help="Files, folders or hf://owner/name[:config][/split].")
@@ -49,16 +48,4 @@ def make_recipe(config: Path | None, change: list[str] | None, **flags: Any) -> 
     """Lay the flags that were given over the recipe file, if any; `__` in a name reaches into a group."""
     given = {key.replace("__", "."): value for key, value in flags.items() if value not in (None, [], ())}
     recipe = read_recipe(config) if config else recipe_from({})
-    return recipe.override({**given, **_changes(change or [])})
-
-
-def _changes(pairs: list[str]) -> dict[str, Any]:
-    changes = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise RecipeError(
-                f'"{pair}" is not a setting', hint="write `--set key=value`, such as `--set sampling.n=2`"
-            )
-        changes[key.strip().replace("-", "_")] = yaml.safe_load(value)
-    return changes
+    return recipe.override({**given, **read_pairs(change or [], such_as="sampling.n=2")})

@@ -9,10 +9,10 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from katsuo.config import Settings
 from katsuo.ctga.catalog import Source
 from katsuo.errors import TemplateError, UnknownNameError
 from katsuo.registry import unknown_name
+from katsuo.settings import Settings
 from katsuo.tasks import known_tasks
 from katsuo.templates.library import Template
 from katsuo.templates.lined import LinedYaml

@@ -7,11 +7,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from katsuo.config import Settings
 from katsuo.ctga.remix import Recipe
-from katsuo.errors import RecipeError, UsageError
+from katsuo.errors import UsageError
+from katsuo.settings import Settings, build
 from katsuo.tasks import known_tasks
 
 
@@ -71,15 +71,7 @@ def make_settings(values: Mapping[str, Any]) -> BuildSettings:
         made["per_row"] = _per_row(str(made["per_row"]))
     if "caps" in made:
         made["caps"] = dict(_cap(text) for text in made["caps"])
-    try:
-        return BuildSettings.model_validate(made)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(step) for step in first["loc"])
-        raise RecipeError(
-            f'setting "{key}" cannot be {first["input"]!r}: {first["msg"].lower()}',
-            hint="`katsuo ctga build --help` lists every setting",
-        ) from None
+    return build(BuildSettings, made, listed="`katsuo ctga build --help`")
 
 
 def _per_row(text: str) -> int:

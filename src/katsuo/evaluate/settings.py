@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from katsuo.config import EngineOptions, Settings
-from katsuo.errors import RecipeError
+from katsuo.config import EngineOptions
+from katsuo.settings import Settings, build, flat, lay_over
 
 
 class EvaluateSettings(Settings):
@@ -49,34 +49,10 @@ PAIRED = ("normalise", "max_prompt_tokens", "max_new_tokens", "first_gold", "tem
 
 def make_settings(values: Mapping[str, Any]) -> EvaluateSettings:
     """Make settings from plain values, dotted keys included; raise `RecipeError` for the first that cannot be."""
-    told: dict[str, Any] = {}
-    for key, value in values.items():
-        group, _, inner = key.partition(".")
-        if inner:
-            told.setdefault(group, {})[inner] = value
-        else:
-            told[key] = value
-    try:
-        return EvaluateSettings.model_validate(told)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(step) for step in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise RecipeError(
-                f'unknown setting "{key}"', hint=f"known: {', '.join(EvaluateSettings.model_fields)}"
-            ) from None
-        raise RecipeError(
-            f'setting "{key}" cannot be {first["input"]!r}: {first["msg"].lower()}',
-            hint="docs/evaluation.md lists every setting",
-        ) from None
+    return build(EvaluateSettings, lay_over({}, values), listed="docs/evaluation.md")
 
 
 def identity(settings: EvaluateSettings) -> dict[str, Any]:
     """Give all that decides what comes out."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.model_dump(mode="json").items():
-        if isinstance(value, dict):
-            flat.update({f"{key}.{inner}": one for inner, one in value.items()})
-        else:
-            flat[key] = value
-    return {key: value for key, value in flat.items() if key not in _MAY_CHANGE}
+    told = flat(settings.model_dump(mode="json"))
+    return {key: value for key, value in told.items() if key not in _MAY_CHANGE}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +87,7 @@ def gather(folder: ExperimentFolder) -> dict[str, Any]:
     compared = [system for system in BASELINES if system in means and system != "supervised"]
     return {
         "format": FORMAT,
-        "name": f"{public_name(experiment.model)} adapted to {_listed(list(experiment.sets))}",
+        "name": f"{public_name(experiment.model)} adapted to {_adapted_to(sets, experiment.sets)}",
         "verdict": verdict(
             [_claim(system, means[system], metric) for system in compared],
             forgetting=loss_of_ability(forgotten, OURS),
@@ -231,8 +231,11 @@ def _places(folder: ExperimentFolder, place: Callable[[str, int, str], Any], mar
     }
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= _MOST_NAMED else f"{len(names)} data sets"
+def _adapted_to(done: Collection[str], wanted: Collection[str]) -> str:
+    """Name the data sets, or say how many there are scores of."""
+    if len(done) < len(wanted):
+        return f"{len(done)} of {len(wanted)} data sets so far"
+    return ", ".join(wanted) if len(wanted) <= _MOST_NAMED else f"{len(wanted)} data sets"
 
 
 def _claim(system: str, gain: Gain, metric: str) -> Claim:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from katsuo.config import Recipe, Settings, recipe_from
+from katsuo.config import Recipe, recipe_from
 from katsuo.errors import RecipeError
 from katsuo.evaluate.settings import EvaluateSettings, make_settings
 from katsuo.evaluate.suites import Suite, load_suite, task_suite
-from katsuo.resume import flat
+from katsuo.settings import Settings, build, flat, read_yaml
 from katsuo.train.recipes import TrainRecipe, named_recipe
 
 Baseline = Literal["zero-shot", "self-supervised", "prompted", "shuffled", "supervised"]
@@ -143,39 +141,15 @@ class Experiment(Settings):
             self.generate_recipe(name)
             self.generate_recipe(name, prompted=True)
 
-    def to_yaml(self) -> str:
-        """Write every setting as YAML, defaults included."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
 
 def read_experiment(path: Path) -> Experiment:
     """Read and check a recipe; raise `RecipeError` that names the file and the nearest known key."""
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise RecipeError(f'cannot read the recipe "{path}": {error.strerror}', hint="check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f'the recipe "{path}" is not YAML: {error}', hint="check the indentation") from error
-    return experiment_from(loaded, where=f' in "{path}"')
+    return experiment_from(read_yaml(path), where=f' in "{path}"')
 
 
-def experiment_from(values: Any, *, where: str = "") -> Experiment:
+def experiment_from(values: Mapping[str, Any], *, where: str = "") -> Experiment:
     """Build an experiment from plain values and check all of it."""
-    if not isinstance(values, Mapping):
-        raise RecipeError(f"the recipe{where} is not a table of settings", hint="write `key: value` lines")
-    try:
-        experiment = Experiment.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = [*Experiment.model_fields, *SetSettings.model_fields, *Forgetting.model_fields]
-            near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.4)
-            hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(Experiment.model_fields)}"
-            raise RecipeError(f'unknown setting "{key}"{where}', hint=hint) from None
-        raise RecipeError(
-            f'setting "{key or "recipe"}"{where}: {first["msg"].lower()}', hint="docs/run.md lists every setting"
-        ) from None
+    experiment = build(Experiment, values, where=where, listed="docs/run.md")
     experiment.check()
     return experiment
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from katsuo.config import Settings
 from katsuo.errors import UsageError
+from katsuo.settings import Settings
 from katsuo.tasks import checks
 from katsuo.tasks.catalog import find_task
 from katsuo.tasks.shapes import PLACEHOLDER, AnswerShape, Labels, Options, Span, Text, Whole

@@ -16,12 +16,13 @@ from transformers import set_seed
 from katsuo.errors import ModelError, StoreError, UsageError
 from katsuo.models.locate import MANIFEST, locate
 from katsuo.resume import refuse_occupied, refuse_other
+from katsuo.settings import flat
 from katsuo.train import processes
 from katsuo.train.encode import Encoded, Ledger
 from katsuo.train.fit import CHECKPOINTS, Fitted, fit, last_checkpoint
 from katsuo.train.norm import quicken_norms
 from katsuo.train.pack import ATTENTION
-from katsuo.train.recipes import LAPTOP, TrainRecipe, flat_settings
+from katsuo.train.recipes import LAPTOP, TrainRecipe
 from katsuo.train.trained import Job, Trained
 from katsuo.train.watch import OnProgress
 from katsuo.train.weights import lora
@@ -50,7 +51,7 @@ def open_output(output: Path, identity: Mapping[str, Any]) -> Trained | None:
         except (OSError, ValueError) as error:
             raise StoreError(f'cannot read "{held}": {error}', hint="give another folder with -o") from error
         # What a setting was before there was such a setting, it was by default.
-        usual = {key: value for key, value in flat_settings(LAPTOP).items() if key in identity}
+        usual = {key: value for key, value in flat(LAPTOP.model_dump(mode="json")).items() if key in identity}
         now = json.loads(json.dumps(identity))
         refuse_other(output, "training", {**usual, **before}, now, ignoring=_MAY_CHANGE)
         return _finished(output)
@@ -66,7 +67,7 @@ def open_output(output: Path, identity: Mapping[str, Any]) -> Trained | None:
 def identity_of(command: str, base_name: str, recipe: TrainRecipe, data: Mapping[str, Any], start: Path | None) -> Any:
     """Give all that decides what comes out of a training."""
     told = {"command": command, "model": base_name, "from": str(start) if start else None}
-    return {**told, **{f"data: {key}": value for key, value in data.items()}, **flat_settings(recipe)}
+    return {**told, **{f"data: {key}": value for key, value in data.items()}, **flat(recipe.model_dump(mode="json"))}
 
 
 def run_job(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from katsuo.config import Settings
-from katsuo.errors import RecipeError
 from katsuo.registry import unknown_name
+from katsuo.settings import Settings, build, lay_over, read_yaml
 
 
 class Adapter(Settings):
@@ -132,11 +129,7 @@ class TrainRecipe(Settings):
 
     def override(self, changes: Mapping[str, Any]) -> TrainRecipe:
         """Give a recipe with `changes` laid over this one; dotted keys reach into groups (`adapter.rank`)."""
-        return train_recipe_from(_lay_over(self.model_dump(), changes))
-
-    def to_yaml(self) -> str:
-        """Write every setting as YAML, defaults included."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return train_recipe_from(lay_over(self.model_dump(), changes))
 
 
 LAPTOP = TrainRecipe()
@@ -171,58 +164,11 @@ def named_recipe(name: str, *, max_steps: int | None = None) -> TrainRecipe:
 
 def read_train_recipe(path: Path) -> TrainRecipe:
     """Read a recipe; `recipe: paper` in it lays its settings over that recipe."""
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise RecipeError(f'cannot read the recipe "{path}": {error.strerror}', hint="check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f'the recipe "{path}" is not YAML: {error}', hint="check the indentation") from error
-    if not isinstance(loaded, dict):
-        raise RecipeError(f'the recipe "{path}" is not a table of settings', hint="write `key: value` lines")
+    loaded = read_yaml(path)
     base = named_recipe(str(loaded.pop("recipe", "laptop")))
-    return train_recipe_from(_lay_over(base.model_dump(), loaded), where=f' in "{path}"')
+    return train_recipe_from(lay_over(base.model_dump(), loaded), where=f' in "{path}"')
 
 
 def train_recipe_from(values: Mapping[str, Any], *, where: str = "") -> TrainRecipe:
     """Build a recipe from plain values; raise `RecipeError` for the first that cannot be."""
-    try:
-        return TrainRecipe.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        known = list(_keys())
-        if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known)}"
-            raise RecipeError(f'unknown setting "{key}"{where}', hint=hint) from None
-        value = f" cannot be {first['input']!r}" if key else ""
-        raise RecipeError(
-            f'setting "{key or "recipe"}"{where}{value}: {first["msg"].lower()}',
-            hint="docs/training.md lists every setting with its default",
-        ) from None
-
-
-def flat_settings(recipe: TrainRecipe) -> dict[str, Any]:
-    """Give every setting under its dotted key."""
-    flat: dict[str, Any] = {}
-    for key, value in recipe.model_dump(mode="json").items():
-        inner = isinstance(value, dict)
-        flat.update({f"{key}.{name}": each for name, each in value.items()} if inner else {key: value})
-    return flat
-
-
-def _keys() -> Iterator[str]:
-    return iter(flat_settings(LAPTOP))
-
-
-def _lay_over(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in changes.items():
-        group, _, inner = key.partition(".")
-        if inner:
-            merged[group] = {**(merged.get(group) or {}), inner: value}
-        elif isinstance(value, Mapping) and isinstance(merged.get(key), dict):
-            merged[key] = {**merged[key], **value}
-        else:
-            merged[key] = value
-    return merged
+    return build(TrainRecipe, values, where=where, listed="docs/training.md")

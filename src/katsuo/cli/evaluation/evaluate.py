@@ -11,6 +11,7 @@ import typer
 
 from katsuo.cli.options import AsJson, Change
 from katsuo.errors import UsageError
+from katsuo.settings import read_pairs
 
 if TYPE_CHECKING:
     from katsuo.evaluate.compare import Comparison
@@ -72,7 +73,8 @@ def evaluate(
         "engine_options.base_url": base_url,
         "first_gold": first_gold or None,
     }
-    settings = make_settings({**{key: value for key, value in given.items() if value is not None}, **_changes(change)})
+    told = {key: value for key, value in given.items() if value is not None}
+    settings = make_settings(told | read_pairs(change or [], such_as="max_new_tokens=40"))
     named = {"data": data, "task": task, "columns": _columns(column), "labels": _words(labels)}
     if export_harness:
         sheets = api.read_sheets(suite or (), settings, **named)  # type: ignore[arg-type]
@@ -153,20 +155,6 @@ def _columns(pairs: list[str] | None) -> dict[str, str]:
 
 def _words(text: str | None) -> list[str] | None:
     return [word.strip() for word in text.split(",")] if text else None
-
-
-def _changes(pairs: list[str] | None) -> dict[str, Any]:
-    import yaml
-
-    told = {}
-    for pair in pairs or []:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise UsageError(
-                f'"{pair}" is not a setting', hint="write --set key=value, such as --set max_new_tokens=40"
-            )
-        told[key.strip().replace("-", "_")] = yaml.safe_load(value)
-    return told
 
 
 class _Lines:

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
-from katsuo.errors import MissingPackageError, RecipeError
+from katsuo.errors import MissingPackageError
+from katsuo.settings import read_pairs
 
 if TYPE_CHECKING:
     from katsuo.train.recipes import TrainRecipe
@@ -37,11 +37,7 @@ def make_recipe(name: str, change: list[str] | None, *, max_steps: int | None = 
     from katsuo.train.recipes import named_recipe
 
     changes = {key.replace("__", "."): value for key, value in flags.items() if value is not None}
-    for pair in change or []:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise RecipeError(f'"{pair}" is not a setting', hint="write `--set key=value`, such as `--set max_steps=2`")
-        changes[key.strip().replace("-", "_")] = yaml.safe_load(value)
+    changes |= read_pairs(change or [], such_as="max_steps=2")
     return named_recipe(name, max_steps=max_steps).override(changes)
 
 

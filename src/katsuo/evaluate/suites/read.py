@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from katsuo.config import Settings
 from katsuo.errors import TemplateError, UnknownNameError, UsageError
 from katsuo.registry import unknown_name
+from katsuo.settings import Settings
 from katsuo.tasks import find_task
 from katsuo.templates.library import Template, open_library, parse_templates
 from katsuo.templates.lined import LinedYaml
