@@ -121,6 +121,23 @@ def test_test_rows_that_stand_in_the_run_are_counted_and_warned_of(claims, tmp_p
     assert any("3 by their passage" in warning for warning in told["warnings"])
 
 
+def test_a_finished_evaluation_is_searched_for_in_another_run(claims, tmp_path):
+    for name, text in (
+        ("a", "The ferry to the island leaves at nine and comes back at noon."),
+        ("b", "Nothing of it."),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "text.txt").write_text(text + " That is all that there is to know about this matter today.")
+        generate(tmp_path / name, "ynqa", tmp_path / f"run-{name}", engine="fake", model="fake")
+    assert "overlap" not in evaluate_claims(claims, tmp_path / "scores").scores["sets"]["nli"]
+    for name, count in (("a", 3), ("b", 0)):
+        told = evaluate_claims(claims, tmp_path / "scores", run=tmp_path / f"run-{name}").scores["sets"]["nli"]
+        assert told["overlap"]["passages"] == count
+        assert sum("by their passage" in warning for warning in told["warnings"]) == bool(count)
+        assert any("too few" in warning for warning in told["warnings"])
+    assert evaluate_claims(claims, tmp_path / "scores").scores["sets"]["nli"]["overlap"]["passages"] == 0
+
+
 def test_an_overlap_is_a_run_of_words_whatever_case_and_punctuation():
     words = " ".join(f"word{number}" for number in range(30))
     items = [Item("a", 0, words, "", "", ()), Item("b", 1, "other words here are all new", "Is it so?", "", ())]

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from conftest import write_rows
 from katsuo.api import read_sheets
 from katsuo.engines import Choices
+from katsuo.errors import UsageError
+from katsuo.evaluate.harness import export_harness
 from katsuo.evaluate.judge import judge
 from katsuo.evaluate.settings import make_settings
 from katsuo.evaluate.system import find_system, open_examiner
@@ -35,6 +38,25 @@ def test_log_likelihoods_and_macro_f1_are_those_of_the_harness(embedded_model, c
         assert ours == pytest.approx(sample["log_likelihoods"], abs=1e-3)
     for template, macro_f1 in said["macro_f1"].items():
         assert done.scores["sets"]["nli"]["templates"][template]["macro_f1"] == pytest.approx(macro_f1)
+
+
+def test_a_long_passage_is_exported_as_it_is_scored(tmp_path):
+    long = write_rows(
+        tmp_path / "long.jsonl",
+        [{"premise": "The ferry leaves at nine. " * 60, "hypothesis": "It leaves late.", "label": "contradiction"}] * 1,
+    )
+    settings = make_settings({"engine": "fake", "style": "input-output", "templates": 3, "max_prompt_tokens": 64})
+    (sheet,) = read_sheets((), settings, task="nli", data=long)
+    examiner, _ = open_examiner(find_system("fake"), settings)
+    export_harness([sheet], examiner, tmp_path / "export")
+    asked = examiner.instructions(sheet.of(sheet.items[0]))
+    lines = [file.read_text() for file in sorted((tmp_path / "export").rglob("katsuo_nli_*.jsonl"))]
+    assert [json.loads(line)["prompt"] for line in lines] == [examiner.ask(text) for text in asked]
+    with pytest.raises(UsageError, match="cannot divide by bytes"):
+        export_harness(
+            [sheet], open_examiner(find_system("fake"), make_settings({"engine": "fake", "normalise": "bytes"}))[0],
+            tmp_path / "other",
+        )  # fmt: skip
 
 
 def white_space(sheet, system, settings) -> dict[tuple[str, str], float]:

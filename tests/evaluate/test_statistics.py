@@ -67,6 +67,25 @@ def test_templates_are_resampled_too():
     assert high > 14
 
 
+def test_seeds_are_drawn_apart_from_templates():
+    base, steady = Outcomes(numpy.zeros((9, 400)), seeds=3), numpy.full((9, 400), 10.0)
+    moods = numpy.repeat([0.0, 10.0, 20.0], 3)[:, None]  # one per seed, the same in all of its templates
+    low, high = paired_bootstrap(Outcomes(steady - 10 + moods, seeds=3), base).interval
+    # One of 27 draws is the worst seed three times, one the best: the interval reaches both, however many templates.
+    assert (low, high) == pytest.approx((0, 20))
+    alone = paired_bootstrap(Outcomes(steady - 10 + moods), Outcomes(base.values)).interval
+    assert alone[1] - alone[0] < 14
+    with pytest.raises(UsageError, match="400 items by 9 templates and 400 items by 3 templates by 3 seeds"):
+        paired_bootstrap(Outcomes(base.values), base)
+
+
+def test_the_same_set_is_drawn_alike_and_another_by_itself():
+    better, worse = answers(60, templates=1), answers(50, templates=1)
+    one, again, other = (paired_bootstrap(better, worse, resamples=400, name=name) for name in ("a", "a", "b"))
+    assert (one.samples == again.samples).all()
+    assert abs(numpy.corrcoef(one.samples, other.samples)[0, 1]) < 0.2
+
+
 def test_the_same_seed_gives_the_same_interval_in_portions_or_at_once(monkeypatch):
     better, worse = labels(0.6, GOLDS), labels(0.5, GOLDS)
     at_once = paired_bootstrap(better, worse, resamples=300, seed=3)
@@ -77,13 +96,14 @@ def test_the_same_seed_gives_the_same_interval_in_portions_or_at_once(monkeypatc
 
 
 def test_the_mean_over_data_sets_is_narrower_than_each():
-    gains = [paired_bootstrap(answers(60), answers(50), resamples=500, seed=seed) for seed in range(4)]
+    better, worse = answers(60), answers(50)
+    gains = [paired_bootstrap(better, worse, resamples=2000, name=name) for name in "abcd"]
     together = mean_gain(gains)
     assert together.items == 4 * ITEMS
     assert together.difference == pytest.approx(numpy.mean([gain.difference for gain in gains]))
     widths = [high - low for low, high in (gain.interval for gain in gains)]
     low, high = together.interval
-    assert high - low < min(widths)
+    assert high - low == pytest.approx(numpy.mean(widths) / 2, rel=0.15)  # four sets, each resampled by itself
 
 
 def test_systems_that_were_not_asked_the_same_are_not_compared():

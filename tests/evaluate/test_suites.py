@@ -83,6 +83,29 @@ def test_empty_and_repeated_rows_are_left_out_and_counted(tmp_path):
         make_sheet(read_suite(write(tmp_path)), odd[:2])
 
 
+def test_rows_that_differ_only_in_what_the_templates_ask_are_not_the_same(tmp_path):
+    unnamed = read_suite(changed(tmp_path, 'question: "{{ question }}"\n', ""))
+    other = {**ROWS[0], "question": "Is it locked?", "number": 9}
+    sheet = make_sheet(unnamed, [*ROWS, other, {**other, "number": 10}])
+    assert ([item.row for item in sheet.items], sheet.left_out) == ([0, 1, 2], {"duplicate": 1})
+    row = {"context": "The sea is blue.", "question": "Which?", "options": ["red", "blue"], "answer": "b"}
+    suite = task_suite("mcqa")
+    rows = rename([row, {**row, "options": ["blue", "red"]}, row], suite.columns, where=None)
+    assert make_sheet(suite, rows).left_out == {"duplicate": 1}
+
+
+@pytest.mark.parametrize("column", ["text", "question", "answer"])
+def test_a_missing_value_is_empty_and_the_word_none_is_not(tmp_path, column):
+    sheet = make_sheet(read_suite(write(tmp_path)), [ROWS[1], {**ROWS[0], column: None}])
+    assert sheet.left_out == {"empty": 1}
+    words = {**ROWS[0], "text": "None", "question": "None"}
+    assert make_sheet(read_suite(write(tmp_path)), [words]).items[0].passage == "None"
+    none = read_suite(changed(tmp_path, '["yes", "no"]', '["some", "None"]'))
+    assert make_sheet(none, [{**ROWS[0], "answer": "None"}]).of(
+        make_sheet(none, [{**ROWS[0], "answer": "None"}]).items[0]
+    )
+
+
 def test_a_label_outside_the_set_is_an_error_that_shows_what_occurs(tmp_path):
     with pytest.raises(SourceError, match='label "perhaps", which is not among: yes, no') as caught:
         make_sheet(
@@ -94,6 +117,12 @@ def test_a_label_outside_the_set_is_an_error_that_shows_what_occurs(tmp_path):
 def test_ids_have_to_be_unique(tmp_path):
     with pytest.raises(SourceError, match="not unique"):
         make_sheet(read_suite(write(tmp_path)), [ROWS[0], {**ROWS[1], "number": 7}])
+
+
+def test_a_file_without_rows_is_told_so(tmp_path):
+    (tmp_path / "none.jsonl").write_text("")
+    with pytest.raises(SourceError, match="holds no row"):
+        rename(read_rows(tmp_path / "none.jsonl"), task_suite("nli").columns, where=tmp_path / "none.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -142,6 +171,19 @@ def test_options_of_a_row_are_found_by_text_letter_or_number():
         assert {question.gold for question in sheet.of(sheet.items[0])} == {1}
     with pytest.raises(SourceError, match="none of its options"):
         make_sheet(suite, rename([{**row, "answer": "yellow"}], suite.columns, where=None))
+
+
+def test_options_may_be_a_table_of_texts_and_labels_and_no_text():
+    suite = task_suite("mcqa")
+    row = {"context": "The sea is blue.", "question": "Which?", "answer": "2"}
+    options = {"text": ["red", "blue", "green"], "label": ["1", "2", "3"]}
+    sheet = make_sheet(suite, rename([{**row, "options": options}], suite.columns, where=None))
+    questions = sheet.of(sheet.items[0])
+    assert {question.choices for question in questions} == {("red", "blue", "green")}
+    assert {question.gold for question in questions} == {1}  # the label, and not the number counted from 0
+    assert "- blue" in questions[0].instruction()
+    with pytest.raises(SourceError, match="no two different choices for row 0"):
+        make_sheet(suite, rename([{**row, "options": "red, blue"}], suite.columns, where=None))
 
 
 @pytest.mark.parametrize("answers", [{"text": ["at noon", "noon"], "answer_start": [1, 4]}, ["at noon", "noon"]])

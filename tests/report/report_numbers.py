@@ -49,6 +49,8 @@ def results() -> dict[str, Any]:
         "forgetting": {
             "zero-shot": {"perplexity": 18.0, "requests followed": 50.0},
             "sets": {"bridges": {"katsuo": {"perplexity": 22.0, "requests followed": 45.8, "changes": changes}}},
+            "items": {"perplexity": 12, "requests followed": 24},
+            "mean": {},
         },
         "cost": [
             {"stage": "bridges/split", "seconds": 6.0, "cpu_seconds": 3.0, "peak_bytes": 90_000_000, "command": []},

@@ -56,4 +56,4 @@ def _gain(system: Evaluation, baseline: Evaluation, name: str, seed: int, resamp
             f'"{system.name}" and "{baseline.name}" were not asked the same about "{name}"',
             hint="judge both on the same rows with the same templates",
         )
-    return paired_bootstrap(ours, theirs, seed=seed, resamples=resamples)
+    return paired_bootstrap(ours, theirs, seed=seed, resamples=resamples, name=name)

@@ -126,6 +126,11 @@ class Draft:
         shutil.rmtree(self.path / "parts", ignore_errors=True)
         return Evaluation(self.path)
 
+    def amend(self, scores: Mapping[str, Any]) -> Evaluation:
+        """Write the scores of a finished evaluation again, with what was found out since."""
+        _write_json(self.path / "scores.json", scores)
+        return Evaluation(self.path)
+
     def _part(self, set_name: str, part: int) -> Path:
         return self.path / "parts" / set_name / f"{part:05d}.parquet"
 

@@ -9,6 +9,7 @@ A chat is not written out: the harness puts the model's own template around each
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +44,11 @@ def process_results(doc, results):
 
 def export_harness(sheets: Sequence[Sheet], examiner: Examiner, folder: Path) -> list[str]:
     """Write one task per data set and template, and one group per set; give the names of the groups."""
+    if examiner.settings.normalise != "none":
+        raise UsageError(
+            f"a task of the harness cannot divide by {examiner.settings.normalise} as katsuo does",
+            hint="leave out --normalise: the harness adds log-probabilities up",
+        )
     if folder.exists() and any(folder.iterdir()):
         raise RunExistsError(f'"{folder}" is not empty', hint="give an empty or a new folder")
     groups = []
@@ -63,9 +69,10 @@ def _write_set(sheet: Sheet, examiner: Examiner, folder: Path) -> str:
     try:
         place.mkdir(parents=True, exist_ok=True)
         (place / "metrics.py").write_text(_METRICS, encoding="utf-8")
+        rows_of = _rows(sheet, examiner)
         for number, template in enumerate(sheet.suite.templates):
             names.append(f"{group}_{number}")
-            rows = _rows(sheet, examiner, template.name)
+            rows = rows_of[template.name]
             lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             (place / f"{names[-1]}.jsonl").write_text("".join(lines), encoding="utf-8")
             (place / f"{names[-1]}.yaml").write_text(_task(names[-1], place, template.name), encoding="utf-8")
@@ -76,16 +83,18 @@ def _write_set(sheet: Sheet, examiner: Examiner, folder: Path) -> str:
     return group
 
 
-def _rows(sheet: Sheet, examiner: Examiner, template: str) -> list[dict[str, object]]:
-    questions = [sheet.questions[item.row, template] for item in sheet.items]
-    rows: list[dict[str, object]] = []
+def _rows(sheet: Sheet, examiner: Examiner) -> dict[str, list[dict[str, object]]]:
+    """Give each template's rows; an item's templates are cut together, as they are when it is judged."""
+    questions = [question for item in sheet.items for question in sheet.of(item)]
+    rows: dict[str, list[dict[str, object]]] = defaultdict(list)
     for question, instruction in zip(questions, examiner.instructions(questions), strict=True):
         asked = examiner.ask(instruction)
         prompt = asked if isinstance(asked, str) else "\n\n".join(message.content for message in asked)
         has_end = examiner.has_end(question.choices)
         end = examiner.engine.end_text if has_end and isinstance(examiner.engine, CanScore) else ""
         choices = [choice + end for choice in question.choices]
-        rows.append({"id": question.item.id, "prompt": prompt, "choices": choices, "gold": question.gold})
+        row = {"id": question.item.id, "prompt": prompt, "choices": choices, "gold": question.gold}
+        rows[question.template].append(row)
     return rows
 
 

@@ -21,10 +21,11 @@ from katsuo.evaluate.suites import Sheet, Suite, make_sheet
 from katsuo.evaluate.suites.items import portions
 from katsuo.evaluate.suites.rows import find_data, read_rows, rename
 from katsuo.evaluate.system import System, open_examiner
-from katsuo.evaluate.verdict import FEWEST_ITEMS
 from katsuo.store import Run
 
 _ITEMS_PER_PART = 32
+FEWEST_ITEMS = 30
+"""With fewer items an interval by percentiles is too narrow to be trusted."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,15 @@ def judge(
     asked["sets"] = {sheet.suite.name: hash_of(sheet) for sheet in sheets}
     draft = open_draft(output, asked)
     if finished := draft.finished():
-        return finished
+        return finished if run is None else draft.amend(_with_overlaps(finished.scores, sheets, run))
     started = time.monotonic()
     for sheet in sheets:
         _answer(sheet, examiner, draft, on_progress)
     seconds = time.monotonic() - started
-    overlaps = _overlaps(sheets, run)
     scores = {sheet.suite.name: summary(sheet, draft.read(sheet.suite.name)) for sheet in sheets}
-    for name, overlap in overlaps.items():
-        scores[name]["overlap"] = asdict(overlap)
-        scores[name]["warnings"] += [overlap.warning] if overlap.warning else []
     mean = float(numpy.mean([one["mean"] for one in scores.values()]))
-    return draft.finish(names, {**asked, "sets": scores, "mean": mean, "seconds": round(seconds, 3)})
+    told = {**asked, "sets": scores, "mean": mean, "seconds": round(seconds, 3)}
+    return draft.finish(names, told if run is None else _with_overlaps(told, sheets, run))
 
 
 def summary(sheet: Sheet, predictions: Sequence[Prediction]) -> dict[str, Any]:
@@ -143,11 +141,16 @@ def _warnings(sheet: Sheet) -> list[str]:
     return told
 
 
-def _overlaps(sheets: Sequence[Sheet], run: Path | None) -> Mapping[str, Overlap]:
-    if run is None:
-        return {}
-    opened = Run(run)
-    return {sheet.suite.name: find_overlap(sheet.items, texts_of(opened)) for sheet in sheets}
+def _with_overlaps(told: Mapping[str, Any], sheets: Sequence[Sheet], run: Path) -> dict[str, Any]:
+    """Give scores with what the test rows share with a run, in place of what they shared with one before."""
+    opened, sets = Run(run), dict(told["sets"])
+    for sheet in sheets:
+        overlap, one = find_overlap(sheet.items, texts_of(opened)), sets[sheet.suite.name]
+        before = Overlap(**one["overlap"]).warning if "overlap" in one else ""
+        warnings = [text for text in one["warnings"] if text != before]
+        warnings += [overlap.warning] if overlap.warning else []
+        sets[sheet.suite.name] = {**one, "overlap": asdict(overlap), "warnings": warnings}
+    return {**told, "sets": sets}
 
 
 def hash_of(sheet: Sheet) -> str:

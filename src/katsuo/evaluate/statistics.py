@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,21 +22,22 @@ class Outcomes:
     """
     What one system did on one data set.
 
-    `values` has shape (templates, items). With `golds` (items) it holds predicted labels as numbers below `labels`,
-    and the score is macro F1. Without, it holds each item's own score (token F1, right or wrong), and the score is
-    their mean.
+    `values` has shape (seeds · templates, items), all templates of one training seed before those of the next. With
+    `golds` (items) it holds predicted labels as numbers below `labels`, and the score is macro F1. Without, it holds
+    each item's own score (token F1, right or wrong), and the score is their mean.
     """
 
     values: NDArray[numpy.float64] | NDArray[numpy.int64]
     golds: NDArray[numpy.int64] | None = None
     labels: int = 0
+    seeds: int = 1
 
     def score(self) -> float:
-        """Give the score: the mean over templates."""
+        """Give the score: the mean over seeds and templates."""
         return float(self.scores(numpy.ones((1, self.values.shape[1]))).mean())
 
     def scores(self, weights: Numbers) -> Numbers:
-        """Give the score of every template when items count as often as `weights` (resamples, items) says."""
+        """Give the score of every seed and template when items count as often as `weights` (resamples, items) says."""
         if self.golds is None:
             means: Numbers = weights @ self.values.T / weights.sum(1, keepdims=True)
             return means
@@ -68,34 +70,39 @@ class Gain:
         return low > 0 or high < 0
 
 
-def paired_bootstrap(system: Outcomes, baseline: Outcomes, *, resamples: int = RESAMPLES, seed: int = 0) -> Gain:
+def paired_bootstrap(
+    system: Outcomes, baseline: Outcomes, *, resamples: int = RESAMPLES, seed: int = 0, name: str = ""
+) -> Gain:
     """
     Compare two systems on the same items and templates.
 
-    Each resample draws items with replacement and templates with replacement, the same ones for both systems. So the
-    interval covers other items and other wordings of the same kind; it does not cover another training run. With one
-    template only the items are drawn. Raises `UsageError` when the two were not asked the same.
+    Each resample draws items, templates and seeds with replacement, the same ones for both systems. So the interval
+    covers other items, other wordings of the same kind and other trainings; of what there is one of, nothing is drawn.
+    `name` is that of the data set: under one seed, those of other names are drawn independently, and the same set is
+    drawn alike for every system. Raises `UsageError` when the two were not asked the same.
     """
-    if system.values.shape != baseline.values.shape:
+    if (system.values.shape, system.seeds) != (baseline.values.shape, baseline.seeds):
         raise UsageError(
             f"the systems were not asked the same: {_shape(system)} and {_shape(baseline)}",
             hint="compare evaluations of the same suite with the same --limit and --templates",
         )
     if not _same(system.golds, baseline.golds):
         raise UsageError("the systems were judged by other labels", hint="compare evaluations of the same suite")
-    templates, items = system.values.shape
-    random = numpy.random.default_rng(seed)
+    rows, items = system.values.shape
+    seeds, templates = system.seeds, rows // system.seeds
+    random = numpy.random.default_rng([seed, zlib.crc32(name.encode())])
     samples: list[Numbers] = []
     for count in _portions(resamples, items):
         weights = _draw(random, count, items)
         gains = system.scores(weights) - baseline.scores(weights)
-        drawn = random.integers(templates, size=(count, templates))
-        samples.append(numpy.take_along_axis(gains, drawn, axis=1).mean(1))
+        drawn = templates * random.integers(seeds, size=(count, seeds, 1))
+        drawn = drawn + random.integers(templates, size=(count, 1, templates))
+        samples.append(numpy.take_along_axis(gains, drawn.reshape(count, rows), axis=1).mean(1))
     return Gain(system.score() - baseline.score(), numpy.concatenate(samples), items)
 
 
 def mean_gain(gains: Sequence[Gain]) -> Gain:
-    """Give the mean gain over data sets, each resampled by itself; the number of items is that of all."""
+    """Give the mean gain over data sets, whose names keep their resamples apart; the items are those of all."""
     if not gains:
         raise UsageError("there is nothing to compare", hint="give evaluations that share a data set")
     samples: Numbers = numpy.mean([gain.samples for gain in gains], axis=0)
@@ -103,8 +110,9 @@ def mean_gain(gains: Sequence[Gain]) -> Gain:
 
 
 def _shape(outcomes: Outcomes) -> str:
-    templates, items = outcomes.values.shape
-    return f"{items} items by {templates} templates"
+    rows, items = outcomes.values.shape
+    seeds = f" by {outcomes.seeds} seeds" if outcomes.seeds > 1 else ""
+    return f"{items} items by {rows // outcomes.seeds} templates{seeds}"
 
 
 def _same(one: NDArray[numpy.int64] | None, other: NDArray[numpy.int64] | None) -> bool:

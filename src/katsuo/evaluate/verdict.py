@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-FEWEST_ITEMS = 30
-"""With fewer items an interval by percentiles is too narrow to be trusted."""
-
 METRIC_NAMES = {"macro_f1": "macro F1", "accuracy": "accuracy", "f1": "F1", "exact_match": "exact match"}
 
 
@@ -42,7 +39,7 @@ def verdict(claims: Sequence[Claim], *, forgetting: Claim | None = None, warning
     text = ", ".join(parts)
     if forgetting:
         text += f"; {forgetting.baseline} {_signed(forgetting.difference)}{_doubt(forgetting)}"
-    return "; ".join([text, *_few(claims), *warnings])
+    return "; ".join([text, *warnings])
 
 
 def _first(claim: Claim) -> str:
@@ -62,11 +59,6 @@ def _metric(claim: Claim) -> str:
 
 def _doubt(claim: Claim) -> str:
     return "" if claim.is_significant else " (not significant)"
-
-
-def _few(claims: Sequence[Claim]) -> list[str]:
-    fewest = min(claim.items for claim in claims)
-    return [f"only {fewest} items: too few for a verdict"] if fewest < FEWEST_ITEMS else []
 
 
 def _signed(value: float) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy
@@ -21,16 +23,19 @@ def forgetting_of(folder: ExperimentFolder) -> dict[str, Any]:
     """
     Give perplexity, requests followed and scores on general suites, by set and system, with the change of each.
 
-    Empty where nothing was measured. Changes are those against the model as it is, on the same items; that of
-    perplexity is in nats per token, where less is better.
+    Empty where nothing was measured. Changes are those against the model as it is, on the same items (`items` says how
+    many); that of perplexity is in nats per token, where less is better. `mean` holds each system's change of the
+    abilities over all sets.
     """
     seed = folder.experiment.seeds[0]
     first = next(iter(folder.experiment.sets))
     before = folder.general(first, seed, ZERO_SHOT)
     if not (before / GENERAL).is_file():
         return {}
-    told: dict[str, Any] = {ZERO_SHOT: _measured(before), "sets": {}}
     base = _outcomes(before)
+    told: dict[str, Any] = {ZERO_SHOT: _measured(before), "sets": {}}
+    told["items"] = {key: outcomes.values.shape[1] for key, outcomes in base.items()}
+    abilities: dict[str, list[Gain]] = defaultdict(list)
     for name in folder.experiment.sets:
         found = {}
         for system in (OURS, *BASELINES):
@@ -38,27 +43,25 @@ def forgetting_of(folder: ExperimentFolder) -> dict[str, Any]:
             if system == ZERO_SHOT or not (place / GENERAL).is_file():
                 continue
             after = _outcomes(place)
-            gains = {key: paired_bootstrap(after[key], base[key]) for key in after if key in base}
+            gains = {key: paired_bootstrap(after[key], base[key], name=key) for key in after if key in base}
             following = [gain for key, gain in gains.items() if key != "perplexity"]
             if following:
                 gains[ABILITY] = mean_gain(following)
+                abilities[system].append(gains[ABILITY])
             found[system] = {**_measured(place), "changes": {key: _plain(gain) for key, gain in gains.items()}}
         told["sets"][name] = found
+    # The same items were asked after every training, and are drawn alike: their number does not grow with the sets.
+    told["mean"] = {
+        system: _plain(replace(mean_gain(gains), items=gains[0].items)) for system, gains in abilities.items()
+    }
     return told
 
 
 def loss_of_ability(told: dict[str, Any], system: str) -> Claim | None:
-    """Give the change of general abilities for the verdict: the mean over the sets, with the widest interval."""
-    found = [one[system]["changes"][ABILITY] for one in told.get("sets", {}).values() if _has(one, system)]
-    if not found:
+    """Give the change of general abilities for the verdict, the mean over the sets; None where none was measured."""
+    if not (mean := told.get("mean", {}).get(system)):
         return None
-    low, high = min(one["low"] for one in found), max(one["high"] for one in found)
-    difference = float(numpy.mean([one["difference"] for one in found]))
-    return Claim(ABILITY, difference, low, high, found[0]["items"], "accuracy")
-
-
-def _has(systems: dict[str, Any], system: str) -> bool:
-    return ABILITY in systems.get(system, {}).get("changes", {})
+    return Claim(ABILITY, mean["difference"], mean["low"], mean["high"], mean["items"], "accuracy")
 
 
 def _measured(place: Any) -> dict[str, Any]:

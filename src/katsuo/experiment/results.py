@@ -13,7 +13,7 @@ import numpy
 from katsuo.errors import UsageError
 from katsuo.evaluate.folder import Evaluation
 from katsuo.evaluate.statistics import Gain, Outcomes, mean_gain, paired_bootstrap
-from katsuo.evaluate.verdict import FEWEST_ITEMS, Claim, verdict
+from katsuo.evaluate.verdict import Claim, verdict
 from katsuo.experiment.folder import ZERO_SHOT, ExperimentFolder, read_json
 from katsuo.experiment.forgetting import forgetting_of, loss_of_ability
 from katsuo.experiment.plan import plan
@@ -129,7 +129,7 @@ def _set(folder: ExperimentFolder, name: str) -> tuple[dict[str, Any], dict[str,
     if "majority" in told:
         judged[MAJORITY] = _majority(judged[OURS])
     gains = {
-        system: paired_bootstrap(judged[OURS].outcomes, one.outcomes)
+        system: paired_bootstrap(judged[OURS].outcomes, one.outcomes, name=name)
         for system, one in judged.items()
         if system != OURS
     }
@@ -148,9 +148,7 @@ def _set(folder: ExperimentFolder, name: str) -> tuple[dict[str, Any], dict[str,
         "gold": _gold(folder, name, judged[OURS]),
         "split": read_json(folder.split(name) / TOLD),
         "overlap": told.get("overlap"),
-        # Too few items are told by the verdict itself, from the numbers.
-        "warnings": [text for text in told["warnings"] if not text.startswith("only ")],
-        "is_enough": told["items"] >= FEWEST_ITEMS,
+        "warnings": told["warnings"],
     }, gains
 
 
@@ -166,7 +164,8 @@ def _judged(folder: ExperimentFolder, name: str, system: str) -> Judged | None:
     values: Any = numpy.concatenate([outcomes.values for outcomes, _, _ in found])
     scores = [outcomes.score() for outcomes, _, _ in found]
     templates = [template for _, _, asked in found for template in asked]
-    return Judged(Outcomes(values, first.golds, first.labels), templates, scores[:1] if system == ZERO_SHOT else scores)
+    outcomes = Outcomes(values, first.golds, first.labels, seeds=len(found))
+    return Judged(outcomes, templates, scores[:1] if system == ZERO_SHOT else scores)
 
 
 def _evaluation(folder: ExperimentFolder, name: str, seed: int, system: str) -> Evaluation | None:
@@ -180,7 +179,7 @@ def _majority(ours: Judged) -> Judged:
     assert golds is not None, "only labels have a majority"
     label = int(numpy.bincount(golds, minlength=ours.outcomes.labels).argmax())
     values: Any = numpy.full(ours.outcomes.values.shape, label, dtype=numpy.int64)
-    outcomes = Outcomes(values, golds, ours.outcomes.labels)
+    outcomes = Outcomes(values, golds, ours.outcomes.labels, seeds=ours.outcomes.seeds)
     return Judged(outcomes, ours.templates, [outcomes.score()])
 
 

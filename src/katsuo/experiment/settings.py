@@ -123,7 +123,7 @@ class Experiment(Settings):
     def train_recipe(self, name: str) -> TrainRecipe:
         """Give the recipe of a set's trainings."""
         told = {**self.adapt, **self.sets[name].adapt}
-        return named_recipe(str(told.pop("recipe", "laptop"))).override(told)
+        return named_recipe(str(told.pop("recipe", "laptop")), "target").override(told)
 
     def evaluate_settings(self) -> EvaluateSettings:
         """Give the settings of every evaluation."""

@@ -27,10 +27,13 @@ def tell_forgetting(results: Mapping[str, Any]) -> Iterator[Section]:
         where = f"{name}: " if len(told["sets"]) > 1 else ""
         for system, one in found.items():
             rows.append([where + systems[system]["name"], *(_changed(one, key) for key in keys)])
+    counts = told["items"]
+    rows.append(["items", *(str(counts[key]) for key in keys)])
     words = [
         "The same suite before and after: perplexity on general text (less is better), simple requests followed in "
         "form (percent), and tasks of other types where the recipe names some. In brackets the change (of perplexity "
-        "in nats per token), * where its 95 % interval excludes zero. Does not measure knowledge beyond these suites."
+        "in nats per token), * where its 95 % interval excludes zero; intervals of fewer than "
+        "thirty items are too narrow. Does not measure knowledge beyond these suites."
     ]
     table = Table("General abilities", ["system", *keys], rows, is_numbers=True)
     yield Section("Forgetting", words=words, tables=[table])

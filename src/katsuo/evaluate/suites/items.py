@@ -69,8 +69,8 @@ def make_sheet(suite: Suite, rows: Sequence[Mapping[str, Any]], *, limit: int | 
     """
     Ask about every row with every template, or about `limit` rows drawn by hash.
 
-    Rows without a passage or a gold answer and repeated rows are left out and counted. Raise `SourceError` for a label
-    outside the set, `TemplateError` for a template that fails on a row or reads an unknown column.
+    Rows without a passage, a question or a gold answer and repeated rows are left out and counted. Raise `SourceError`
+    for a label outside the set, `TemplateError` for a template that fails on a row or reads an unknown column.
     """
     labels = suite.labels
     with Watch(_TIME_LIMIT_S) as watch:
@@ -100,8 +100,8 @@ def _items(writer: _Writer, rows: Sequence[Mapping[str, Any]]) -> tuple[list[Ite
         if item is None:
             left_out["empty"] += 1
             continue
-        key = (item.passage, item.question, *item.golds)
-        if key in seen and (item.question or item.passage):
+        key = (item.passage, *writer.asked(item, row), *item.golds)
+        if key in seen:
             left_out["duplicate"] += 1
             continue
         seen.add(key)
@@ -145,12 +145,21 @@ class _Writer:
 
     def item(self, number: int, row: Mapping[str, Any]) -> Item | None:
         """Give what is known about a row, None for one that cannot be asked about."""
-        values = protect(row)
+        values = protect({name: "" if value is None else value for name, value in row.items()})
         told = {name: self._render(compiled, values, number) for name, compiled in self._fields.items()}
         golds = tuple(gold for gold in self._choices(self._gold, values, number) if gold)
-        if not golds or golds == ("None",) or (self.suite.passage and not told["passage"]):
+        if not golds or any(getattr(self.suite, name) and not told[name] for name in ("passage", "question")):
             return None
         return Item(told["id"] or str(number), number, told["passage"], told["question"], told["near"], golds)
+
+    def asked(self, item: Item, row: Mapping[str, Any]) -> tuple[str, ...]:
+        """Write what a row asks in the first template, the choices with it: rows that differ in it are not the same."""
+        template = self.suite.templates[0]
+        compiled = self._templates[template.name]
+        values = protect({**row, "labels": list(self.suite.labels or ())})
+        self._renderer.draws.enter(item.row, template.name)
+        prompt = self._render(compiled, values, item.row).split(PIPE)[0]
+        return prompt, *(self._choices(compiled, values, item.row) if template.answer_choices else ())
 
     def question(
         self, item: Item, template: Template, row: Mapping[str, Any], labels: tuple[str, ...] | None

@@ -48,6 +48,8 @@ def find_data(suite_data: str | None, data: Path | None, *, suite_file: Path) ->
 
 def rename(rows: list[Row], columns: Mapping[str, Iterable[str]], *, where: Path) -> list[Row]:
     """Give rows under the names that templates use: of the columns that may bear a name, the first one there."""
+    if not rows:
+        raise SourceError(f'"{where}" holds no row', hint="give a file with labelled rows")
     there = list(dict.fromkeys(key for row in rows[:1000] for key in row))
     taken = {}
     for name, allowed in columns.items():
