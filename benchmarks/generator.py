@@ -4,8 +4,10 @@ Measure what a task generator writes, against its base asked by worked examples,
     python benchmarks/generator.py write MODEL --data FOLDER -o OUT [--grammar] [--per-type 100]
     python benchmarks/generator.py table OUT... > table.md
     python benchmarks/generator.py page OUT > docs/generator.md
+    python benchmarks/generator.py overlap OUT --pairs PAIRS
 
 FOLDER holds `<name>/contexts.parquet` with the columns `text` and `doc_id`. `write` takes what a killed call left.
+PAIRS is a folder of training pairs: `overlap` counts the passages of OUT that share 13 words in a row with any of them.
 Does not measure whether an answer is true: agreement says that the model stands by it.
 """
 
@@ -14,10 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +35,7 @@ from katsuo.tasks.checks import normalise
 from katsuo.tasks.codec import Pair, find_codec, join_pair, parse_pair, render_bonito
 from katsuo.tasks.shapes import Span, as_in_passage
 from katsuo.tasks.task_type import Draft
+from katsuo.train.read import PairFolder
 
 FORM = (
     *(checks.refers_to_passage, checks.answer_in_labels),
@@ -40,6 +44,7 @@ FORM = (
 """What makes a pair well formed, as far as its type asks for it; whether it speaks of the passage is counted apart."""
 LONGEST = 1600
 _SHOWN = 20
+_RUN = 13
 POSITIVE = {"yes", "true", "correct", "always", "guaranteed", "entailment", "definitely"}
 NEGATIVE = {"no", "false", "incorrect", "never", "impossible", "contradiction"}
 
@@ -60,9 +65,14 @@ def main() -> None:
     writer.add_argument("--seed", type=int, default=0)
     for name in ("table", "page"):
         parts.add_parser(name).add_argument("outputs", type=Path, nargs="+")
+    counter = parts.add_parser("overlap")
+    counter.add_argument("outputs", type=Path, nargs="+")
+    counter.add_argument("--pairs", type=Path, required=True)
     options = parser.parse_args()
     if options.part == "write":
         write(options)
+    elif options.part == "overlap":
+        print_overlap(options.outputs, options.pairs)
     else:
         {"table": print_table, "page": print_page}[options.part]([read(path) for path in options.outputs])
 
@@ -149,6 +159,35 @@ def draw_passages(data: Path, count: int, *, seed: int) -> Iterator[Passage]:
             yield Passage(f"{name}/{row['text'][:20]}", row["text"], path.parent.name, 0, len(row["text"]))
 
 
+def print_overlap(outputs: Sequence[Path], pairs: Path) -> None:
+    """Print how many of the passages that were asked about share a run of words with a training pair."""
+    passages = {one.passage for path in outputs for one in read(path)[1]}
+    found = overlapping(passages, pairs)
+    print(f"{len(found)} of {len(passages)} passages share {_RUN} words in a row with a training pair in {pairs.name}")
+
+
+def overlapping(passages: Collection[str], pairs: Path) -> set[str]:
+    """Give the passages of which `_RUN` words in a row stand in a training pair, case and punctuation aside."""
+    runs: dict[str, set[str]] = {}
+    for passage in passages:
+        for run in runs_of(passage):
+            runs.setdefault(run, set()).add(passage)
+    found: set[str] = set()
+    for path in PairFolder(pairs).files:
+        for batch in pq.ParquetFile(path).iter_batches(columns=["input", "output"]):
+            for row in batch.to_pylist():
+                for text in row.values():
+                    found.update(*(runs[run] for run in runs_of(text) if run in runs))
+    return found
+
+
+def runs_of(text: str) -> Iterator[str]:
+    """Give each run of `_RUN` words of a text; a shorter text is one run."""
+    words = re.findall(r"\w+", text.casefold())
+    for start in range(max(1, len(words) - _RUN + 1)):
+        yield " ".join(words[start : start + _RUN])
+
+
 Output = tuple[dict[str, object], list[Written]]
 
 
@@ -203,7 +242,7 @@ def print_table(outputs: Sequence[Output]) -> None:
 def _measured(task: TaskType, written: Sequence[Written]) -> list[str]:
     drafts = [draft_of(one) for one in written]
     whole = [draft for draft in drafts if draft]
-    about = [draft for draft in whole if not checks.about_passage(draft) or not checks.response_about_passage(draft)]
+    about = [draft for draft in whole if not checks.about_passage(draft)]
     agreeing = [
         normalise(one.second) == normalise(draft.response)
         for one, draft in zip(written, drafts, strict=True)

@@ -1,5 +1,6 @@
 """Training on the same pairs three ways: the published recipe's, trl's SFTTrainer with its defaults, katsuo's.
 
+    pip install 'katsuo[bench]'
     katsuo ctga build --data DATA -o PAIRS
     python benchmarks/training.py PAIRS --examples 512
 

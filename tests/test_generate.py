@@ -224,3 +224,15 @@ def test_a_preview_writes_nothing_and_an_estimate_counts_as_the_run_does(documen
     assert (estimate.documents, estimate.passages, estimate.prompts) == (6, summary.passages, summary.prompts)
     assert estimate.new_tokens == pytest.approx(summary.new_tokens, rel=0.5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["documents", "run"]
+
+
+def test_a_run_whose_passages_this_process_does_not_see_is_no_success(documents: Path, tmp_path: Path) -> None:
+    run = generate(documents, tmp_path / "run")
+    assert run.read_marker("documents")["shards"] == len(run.shards()) > 1
+    for path in (tmp_path / "run" / "passages").iterdir():
+        path.rename(tmp_path / path.name)  # a disk that shows them late
+    with pytest.raises(StoreError, match=r"not all that was read .* can be seen here: 0 of"):
+        generate(documents, tmp_path / "run")
+    for path in tmp_path.glob("*.parquet"):
+        path.rename(tmp_path / "run" / "passages" / path.name)
+    assert generate(documents, tmp_path / "run").summary() == run.summary()

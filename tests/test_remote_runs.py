@@ -10,9 +10,10 @@ import fsspec
 import pytest
 
 import katsuo
-from katsuo.errors import RunChangedError, RunExistsError, StoreError
+from katsuo.api import report
+from katsuo.errors import RunChangedError, RunExistsError, StoreError, UsageError
 from katsuo.places import place, upload
-from katsuo.store import Run
+from katsuo.store import Run, create_run
 
 
 @pytest.fixture
@@ -137,3 +138,42 @@ def test_a_write_that_fails_leaves_no_marker_and_says_where(
     with pytest.raises(StoreError, match="the token has run out\nhint: check the address"):
         generate(documents, f"{memory}/run")
     assert 1 not in run.done_shards()
+
+
+@pytest.mark.parametrize("lost", ["info", "glob", "rm", "read", "mkdir"])
+def test_a_store_that_cannot_be_reached_is_told_with_a_hint_and_is_no_empty_one(
+    lost: str, memory: str, documents: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = generate(documents, f"{memory}/run")
+    run.write_shard_part(7, [], [], {})
+    half = create_run(f"{memory}/half", run.recipe, resume="never")
+    half.write_passages(0, [], [])
+    recipe, calls = half.recipe, {"rm": ("rm", "rm_file"), "read": ("open", "cat_file", "read_bytes")}
+    asks = {
+        "info": [run.is_read, lambda: Run(run.path), lambda: list(run.rejects())],
+        "glob": [run.shards, run.done_shards, run.answered_shards, half.clear_passages, run.summary],
+        "rm": [half.clear_passages, lambda: run.write_shard_done(7, [], [], {})],
+        "read": [lambda: run.recipe, run.summary, lambda: list(run.passages())],
+        "mkdir": [lambda: create_run(f"{memory}/new", recipe, resume="never")],
+    }
+
+    def no_token(*arguments: object, **options: object) -> None:
+        raise RuntimeError("the token has run out")
+
+    with monkeypatch.context() as patch:
+        for name in calls.get(lost, (lost,)):
+            patch.setattr(type(run.path.fs), name, no_token, raising=False)  # type: ignore[attr-defined]
+        for ask in asks[lost]:
+            with pytest.raises(StoreError, match="the token has run out\nhint: check the address"):
+                ask()
+
+
+def test_a_report_about_a_run_behind_a_url_is_written_to_this_machine(
+    memory: str, documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = generate(documents, f"{memory}/run")
+    with pytest.raises(UsageError, match=r"memory://bucket/run.*\nhint: give a folder of this machine with -o"):
+        report(str(run.path))
+    assert not (tmp_path / "memory:").exists()
+    assert {path.parent for path in report(Path(str(run.path)), tmp_path / "pages")} == {tmp_path / "pages"}

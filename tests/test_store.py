@@ -130,3 +130,17 @@ def test_a_part_counts_as_nothing_once_its_files_are_written_over(run: Run, monk
     with pytest.raises(KeyboardInterrupt):
         run.write_shard_done(3, [EXAMPLE, EXAMPLE], [], COUNTS)
     assert (run.answered_shards(), list(run.examples())) == ([], [])
+
+
+def test_passages_that_cannot_be_seen_are_told_and_a_marker_without_their_number_is_taken(run: Run) -> None:
+    with pytest.raises(StoreError, match=r"0 of \? shards"):
+        run.check_read()
+    run.write_passages(0, [], [])
+    run.write_documents_done(READ)
+    run.check_read()
+    run.write_documents_done({**READ, "shards": 1})
+    run.check_read()
+    assert run.summary().documents == 1
+    run.write_documents_done({**READ, "shards": 2})
+    with pytest.raises(StoreError, match="1 of 2 shards of passages\nhint: the folder must lie where every worker"):
+        run.check_read()

@@ -21,7 +21,8 @@ from katsuo.evaluate.settings import EvaluateSettings, make_settings
 from katsuo.evaluate.suites import Sheet, load_suite, task_suite
 from katsuo.evaluate.system import find_system, open_examiner
 from katsuo.experiment.conduct import Step, conduct
-from katsuo.experiment.folder import ExperimentFolder, is_experiment, open_folder
+from katsuo.experiment.folder import ExperimentFolder, is_experiment, look_at, open_folder
+from katsuo.experiment.rehearse import rehearse
 from katsuo.experiment.results import gather
 from katsuo.experiment.settings import Experiment, read_experiment
 from katsuo.export import export_run
@@ -211,6 +212,7 @@ def run(
     >>> run("examples/quick.yaml", "runs/quick")["verdict"]  # doctest: +SKIP
     """
     experiment = recipe if isinstance(recipe, Experiment) else read_experiment(Path(recipe))
+    rehearse(look_at(Path(output), experiment))
     folder = open_folder(Path(output), experiment)
     conduct(folder, on_step)
     report(folder.path)
@@ -222,7 +224,7 @@ def report(run: str | Path, output: str | Path | None = None, *, examples: int =
     Write report.html, report.md and report.json about a run folder or an experiment, into it or into `output`.
 
     `examples` of each task type and of each reason for a reject are shown. The numbers of an experiment are put
-    together anew; one that is not finished is told as far as it is.
+    together anew; one that is not finished is told as far as it is. A run behind a URL needs an `output` here.
     """
     from katsuo.report.write import write_report  # the drawing library takes a second to load
 

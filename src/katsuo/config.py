@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from katsuo.errors import RecipeError
 from katsuo.settings import Settings, build, lay_over, read_yaml
 
 
@@ -180,9 +181,26 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "katsuo"
 
 
+def answers_dir() -> Path:
+    """Give the folder that holds the cache of answers, on a local disk: `KATSUO_ANSWERS`, else `cache_dir`."""
+    return Path(own) if (own := os.environ.get("KATSUO_ANSWERS")) else cache_dir()
+
+
 def api_key() -> str | None:
-    """Give the key for a server: `KATSUO_API_KEY`, else `OPENAI_API_KEY`, None where neither is set."""
-    return os.environ.get("KATSUO_API_KEY") or os.environ.get("OPENAI_API_KEY") or None
+    """
+    Give the key for a server: `KATSUO_API_KEY`, else `OPENAI_API_KEY`, None where neither is set.
+
+    White space around it is left out. Raise `RecipeError`, without the key, for one that cannot be sent.
+    """
+    for name in ("KATSUO_API_KEY", "OPENAI_API_KEY"):
+        if key := os.environ.get(name, "").strip():
+            if not (key.isascii() and key.isprintable()):
+                raise RecipeError(
+                    f"the key in {name} holds a character that no key has",
+                    hint="copy it again: letters, digits and signs of ASCII, in one line",
+                )
+            return key
+    return None
 
 
 def vllm_python() -> str | None:

@@ -81,6 +81,7 @@ def read_documents(run: Run, workshop: Workshop, on_progress: OnProgress) -> Non
         "passages": count,
         "passages_rejected": {reason: n for (kind, reason), n in left_out.items() if kind == "passage"},
         "prompts": count * workshop.prompts_per_passage,
+        "shards": shard,
         "seconds": time.monotonic() - started,
     }
     run.write_documents_done(counts)
@@ -90,8 +91,10 @@ def answer_passages(run: Run, workshop: Workshop, runner: Runner[Workshop], on_p
     """
     Answer the shards that are not done yet; they are written in order, each whole, its marker last.
 
-    Give what stopped it where a budget did, else nothing. A shard that is cut short is written as a part.
+    Give what stopped it where a budget did, else nothing. A shard that is cut short is written as a part. Raise
+    `StoreError` where not all that a worker has read can be seen here.
     """
+    run.check_read()
     done = set(run.done_shards())
     to_do = [shard for shard in run.shards() if shard not in done]
     progress = _Tally(run, on_progress)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
-from katsuo.errors import KatsuoError, MissingPackageError, UsageError
+from katsuo.errors import KatsuoError, MissingPackageError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from upath import UPath
 
-_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/(?P<rest>.*)", re.DOTALL)
-"""One slash is enough: `Path("s3://bucket/run")` keeps one of the two. One letter is a drive of Windows."""
+_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/(?P<rest>.*)", re.DOTALL | re.IGNORECASE)
+"""
+One slash is enough: `Path("s3://bucket/run")` keeps one of the two. One letter is a drive of Windows. Schemes are
+case-insensitive (RFC 3986, section 3.1).
+"""
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 _LISTINGS_FROM_MEMORY = {*_EXTRAS, "az", "abfs", "abfss"}
 
@@ -33,7 +39,7 @@ def place(address: str | Path | UPath) -> Path:
     found = _URL.fullmatch(str(address))
     if found is None:
         return Path(address)
-    scheme = found["scheme"]
+    scheme = found["scheme"].lower()
     _check(scheme)
     from upath import UPath
 
@@ -45,6 +51,20 @@ def place(address: str | Path | UPath) -> Path:
 def is_url(path: Path) -> bool:
     """Say whether a path is one behind a URL."""
     return not isinstance(path, Path)
+
+
+def is_there(path: Path) -> bool:
+    """Say whether a file or folder is there; raise `OSError` where that cannot be found out."""
+    if not is_url(path):
+        return path.exists()
+    there = cast("UPath", path)
+    try:
+        with reaching(path):
+            # `exists` takes a store that does not answer for one without the file.
+            there.fs.info(there.path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def is_known_scheme(scheme: str) -> bool:
@@ -89,6 +109,62 @@ def reaching(path: Path) -> Iterator[None]:
         if not is_url(path):
             raise
         raise OSError(f'cannot reach "{path}": {error}') from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """
+    Give a path to write to; when all went well it is flushed to disk and renamed into its place, or sent there.
+
+    Raise `StoreError` where it cannot be written.
+    """
+    with _translated(path, "write"):
+        if is_url(path):
+            with TemporaryDirectory(prefix="katsuo-") as folder:
+                yield (sent := Path(folder) / path.name)
+                upload(sent, path)
+            return
+        partial = path.with_name(path.name + ".partial")
+        try:
+            yield partial
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise `StoreError` where a disk, or what a URL leads to, cannot be read."""
+    with _translated(path, "read"), reaching(path):
+        yield
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise `StoreError` where a disk, or what a URL leads to, cannot be written."""
+    with _translated(path, "write"), reaching(path):
+        yield
+
+
+@contextmanager
+def _translated(path: Path, verb: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StoreError(
+                f'no space left on the disk while writing "{path}"',
+                hint="free some space and give the same command again: finished shards are kept",
+            ) from error
+        raise StoreError(
+            f'cannot {verb} "{path}": {error.strerror or error}',
+            hint="check the address, the credentials in the environment and the network"
+            if is_url(path)
+            else "check the folder's permissions",
+        ) from error
 
 
 def _state(info: dict[str, Any]) -> str:

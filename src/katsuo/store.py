@@ -16,15 +16,11 @@ URL it is sent whole: object stores show it when all of it is there, and everywh
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -32,7 +28,7 @@ import pyarrow.parquet as pq
 
 from katsuo.config import SPEED_SETTINGS, Budget, Recipe, RunnerOptions, read_recipe
 from katsuo.errors import RunExistsError, StoreError, UsageError
-from katsuo.places import is_url, place, reaching, upload
+from katsuo.places import is_there, place, reading, whole_file, writing
 from katsuo.records import Example, Passage, Reason, Reject, Summary
 from katsuo.resume import refuse_occupied, refuse_other
 
@@ -92,15 +88,16 @@ class Run:
 
     def __init__(self, path: Path | str) -> None:
         self.path = place(path)
-        with _translated(self.path, "read"), reaching(self.path):
-            is_run = (self.path / "recipe.yaml").is_file()
+        with reading(self.path):
+            is_run = is_there(self.path / "recipe.yaml")
         if not is_run:
             raise StoreError(f'"{self.path}" is not a run folder', hint="make one with `katsuo generate DOCS -o RUN`")
 
     @property
     def recipe(self) -> Recipe:
         """The settings that the run was made with."""
-        return read_recipe(self.path / "recipe.yaml")
+        with reading(self.path):
+            return read_recipe(self.path / "recipe.yaml")
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -118,7 +115,8 @@ class Run:
             rejected.update(marker["rejected"])
             new_tokens += marker["new_tokens"]
             seconds += marker["seconds"]
-        read.pop("fingerprint", None)
+        for name in ("fingerprint", "shards"):
+            read.pop(name, None)
         return Summary(
             **read,
             kept=kept_by_task.total(),
@@ -142,21 +140,27 @@ class Run:
         """Read every reject: documents and passages first, then the prompts that were answered so far."""
         names = [f"read-{shard:05d}" for shard in self.shards()] + [f"{shard:05d}" for shard in self.answered_shards()]
         for path in (self.path / "rejects" / f"{name}.parquet" for name in names):
-            for row in _read_rows(path, _REJECT) if path.exists() else ():
+            with reading(path):
+                is_written = is_there(path)
+            for row in _read_rows(path, _REJECT) if is_written else ():
                 yield Reject(**{**row, "reason": Reason(row["reason"])})
 
     def shards(self) -> list[int]:
         """List the shards of passages."""
-        return sorted(int(path.stem) for path in (self.path / "passages").glob("[0-9]*.parquet"))
+        return sorted(int(path.stem) for path in self._list("passages", "[0-9]*.parquet"))
 
     def done_shards(self) -> list[int]:
         """List the shards whose marker is written."""
-        return sorted(int(path.stem) for path in (self.path / "done").glob("[0-9]*.json"))
+        return sorted(int(path.stem) for path in self._list("done", "[0-9]*.json"))
 
     def answered_shards(self) -> list[int]:
         """List the shards that hold outcomes: those that are done, and one that a budget cut short."""
-        parts = {int(path.stem.removeprefix(_PART)) for path in (self.path / "done").glob(f"{_PART}[0-9]*.json")}
+        parts = {int(path.stem.removeprefix(_PART)) for path in self._list("done", f"{_PART}[0-9]*.json")}
         return sorted(parts.union(self.done_shards()))
+
+    def _list(self, folder: str, pattern: str) -> list[Path]:
+        with reading(self.path):
+            return list((self.path / folder).glob(pattern))
 
     def _markers(self) -> Iterator[dict[str, Any]]:
         done = set(self.done_shards())
@@ -165,7 +169,19 @@ class Run:
 
     def is_read(self) -> bool:
         """Say whether every document has been read and cut."""
-        return (self.path / "done" / "documents.json").exists()
+        with reading(self.path):
+            return is_there(self.path / "done" / "documents.json")
+
+    def check_read(self) -> None:
+        """Raise `StoreError` where less or more can be seen from here than the reading of the documents has written."""
+        told, seen = self.read_marker("documents"), len(self.shards())
+        if not told or told.get("shards", seen) != seen:
+            raise StoreError(
+                f'not all that was read into "{self.path}" can be seen here: '
+                f"{seen} of {told.get('shards', '?')} shards of passages",
+                hint="the folder must lie where every worker and this process see it, under one absolute path; on a "
+                "shared disk that shows files late, give the same command again",
+            )
 
     def read_passages(self, shard: int) -> list[Passage]:
         """Read the passages of one shard."""
@@ -186,8 +202,10 @@ class Run:
     def clear_passages(self) -> None:
         """Drop the passages of a reading that was cut short; never those of one that was finished."""
         assert not self.is_read(), "passages of a finished reading are kept"
-        for path in (*(self.path / "passages").glob("*"), *(self.path / "rejects").glob("read-*")):
-            path.unlink()
+        left = (*self._list("passages", "*"), *self._list("rejects", "read-*"))
+        with writing(self.path):
+            for path in left:
+                path.unlink()
 
     def write_passages(self, shard: int, passages: Sequence[Passage], rejects: Sequence[Reject]) -> None:
         """Write one shard of passages, and what was left out on the way to them."""
@@ -215,7 +233,7 @@ class Run:
 
     def _write_outcomes(self, shard: int, examples: Sequence[Example], rejects: Sequence[Reject]) -> None:
         # The marker of a part goes first: its counts are not those of the files that follow.
-        (self.path / "done" / f"{_PART}{shard:05d}.json").unlink(missing_ok=True)
+        self._drop(f"done/{_PART}{shard:05d}.json")
         columns = _columns(examples, _EXAMPLE)
         columns["messages"] = [
             [{"role": "user", "content": e.instruction}, {"role": "assistant", "content": e.response}] for e in examples
@@ -224,7 +242,12 @@ class Run:
         if rejects:
             self._write_table(f"rejects/{shard:05d}.parquet", _columns(rejects, _REJECT), _REJECT)
         else:
-            (self.path / "rejects" / f"{shard:05d}.parquet").unlink(missing_ok=True)
+            self._drop(f"rejects/{shard:05d}.parquet")
+
+    def _drop(self, name: str) -> None:
+        with writing(self.path):
+            if is_there(self.path / name):
+                (self.path / name).unlink()
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, whole."""
@@ -232,11 +255,11 @@ class Run:
 
     def _write_table(self, name: str, columns: dict[str, list[Any]], schema: pa.Schema) -> None:
         table = pa.table(columns, schema=schema)
-        with _whole_file(self.path / name) as partial:
+        with whole_file(self.path / name) as partial:
             pq.write_table(table, partial, compression="zstd")
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        with _whole_file(self.path / name) as partial:
+        with whole_file(self.path / name) as partial:
             partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -251,23 +274,25 @@ def create_run(path: Path | str, recipe: Recipe, *, resume: str) -> Run:
         raise UsageError(f'resume cannot be "{resume}"', hint=f"choose one of: {', '.join(_RESUME)}")
     path = place(path)
     held = path / "recipe.yaml"
-    with _translated(path, "read"), reaching(path):
-        is_held = held.is_file()
+    with reading(path):
+        is_held = is_there(held)
     if is_held:
         if resume == "never":
             raise RunExistsError(
                 f'"{path}" already holds a run', hint="choose another folder, or leave out `--resume never`"
             )
-        before, now = read_recipe(held).model_dump(mode="json"), recipe.model_dump(mode="json")
+        run = Run(path)
+        before, now = run.recipe.model_dump(mode="json"), recipe.model_dump(mode="json")
         refuse_other(path, "run", before, now, ignoring=_MAY_CHANGE)
-        return Run(path)
+        return run
     if resume == "always":
         raise StoreError(f'"{path}" holds no run to take up', hint="leave out `--resume always`")
-    refuse_occupied(path, "run")
-    with _translated(path):
+    with reading(path):
+        refuse_occupied(path, "run")
+    with writing(path):
         for folder in ("passages", "examples", "rejects", "done"):
             (path / folder).mkdir(parents=True, exist_ok=True)
-    with _whole_file(held) as partial:
+    with whole_file(held) as partial:
         partial.write_text(recipe.to_yaml(), encoding="utf-8")
     return Run(path)
 
@@ -280,44 +305,6 @@ _MAY_CHANGE = (
     *(f"runner_options.{name}" for name in RunnerOptions.model_fields),
 )
 """Settings that change how fast or how far a run goes but not what it asks."""
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to; when all went well it is flushed to disk and renamed into its place."""
-    if is_url(path):
-        with TemporaryDirectory(prefix="katsuo-") as folder, _translated(path):
-            yield (sent := Path(folder) / path.name)
-            upload(sent, path)
-        return
-    partial = path.with_name(path.name + ".partial")
-    with _translated(path):
-        try:
-            yield partial
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def _translated(path: Path, verb: str = "write") -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise StoreError(
-                f'no space left on the disk while writing "{path}"',
-                hint="free some space and give the same command again: finished shards are kept",
-            ) from error
-        raise StoreError(
-            f'cannot {verb} "{path}": {error.strerror or error}',
-            hint="check the address, the credentials in the environment and the network"
-            if is_url(path)
-            else "check the folder's permissions",
-        ) from error
 
 
 def _stem(name: int | str) -> str:
@@ -336,9 +323,9 @@ def _columns(records: Iterable[Any], schema: pa.Schema) -> dict[str, list[Any]]:
 
 
 def _read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    with reading(path):
+        held = pa.BufferReader(path.read_bytes())
     try:
-        with reaching(path):
-            held = pa.BufferReader(path.read_bytes()) if is_url(path) else path
         rows: list[dict[str, Any]] = pq.read_table(held, schema=schema).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
         raise StoreError(f'cannot read "{path}": {error}', hint="the file is damaged: make the run again") from error
@@ -346,11 +333,13 @@ def _read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    with reading(path):
+        try:
+            held = path.read_bytes()
+        except FileNotFoundError:
+            return {}
     try:
-        with reaching(path):
-            loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, json.JSONDecodeError) as error:
+        loaded: dict[str, Any] = json.loads(held)
+    except ValueError as error:
         raise StoreError(f'cannot read "{path}": {error}', hint="the file is damaged: make the run again") from error
     return loaded

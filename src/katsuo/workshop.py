@@ -11,8 +11,8 @@ from katsuo.cache import AnswerCache, CachedEngine
 from katsuo.config import SPEED_SETTINGS, Budget, Recipe, Sampling, recipe_from
 from katsuo.engines import EngineSettings, open_engine
 from katsuo.engines.base import CanGenerate, ModelInfo
-from katsuo.errors import RecipeError, SourceError, UsageError
-from katsuo.models import state_of
+from katsuo.errors import MissingPackageError, ModelError, RecipeError, SourceError, UsageError
+from katsuo.models import locate_parts, state_of
 from katsuo.models.known import find_known
 from katsuo.pipeline.answer import Answerer
 from katsuo.pipeline.clean import HeldOut, PassageFilter
@@ -148,12 +148,23 @@ def _identity(recipe: Recipe, engine: CanGenerate) -> dict[str, object]:
     info, options = engine.info, recipe.engine_options.model_dump(mode="json")
     # A server's address counts, although a run may move to another: two servers may call two models by one name.
     speed = {name.rpartition(".")[2] for name in SPEED_SETTINGS} - {"base_url"}
+    base = _state_of_base(recipe)
     return {
         "model": (info.engine, info.model, info.revision),
         "files": state_of(recipe.model),
+        **({"base": base} if base else {}),
         "adapter": recipe.adapter and (state_of(recipe.adapter) or recipe.adapter),
         "options": {name: value for name, value in options.items() if name not in speed},
     }
+
+
+def _state_of_base(recipe: Recipe) -> str:
+    """Give the state of the base that an adapter given as the model names; empty for a model that stands alone."""
+    try:
+        base, adapter = locate_parts(recipe.model, recipe.adapter)
+    except (ModelError, MissingPackageError):
+        return ""  # a server's model, or one that the engine knows by name alone
+    return state_of(str(base)) if adapter and not recipe.adapter else ""
 
 
 def _choose_codec(recipe: Recipe, engine: CanGenerate) -> Codec:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from katsuo.cache import AnswerCache, disk
+from katsuo.config import cache_dir
 from katsuo.errors import KatsuoWarning, StoreError
 from katsuo.records import Completion
 
@@ -236,3 +237,13 @@ def test_a_full_disk_is_an_error_and_nothing_that_was_kept_is_lost(tmp_path: Pat
         assert AnswerCache(small / "cache").get(list(many[-1])) == list(many[-1].values())
     finally:
         subprocess.run(["umount", "--lazy", str(small)], check=True)
+
+
+def test_the_answers_lie_where_their_own_variable_says_else_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KATSUO_CACHE", str(tmp_path / "shared"))
+    assert AnswerCache().folder == tmp_path / "shared" / "answers-1"
+    monkeypatch.setenv("KATSUO_ANSWERS", str(tmp_path / "own"))
+    assert AnswerCache().folder == tmp_path / "own" / "answers-1"
+    assert cache_dir() == tmp_path / "shared", "what is pulled once is there for every node"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,22 @@ def test_a_model_trained_again_into_the_same_folder_is_another_model(
     (weights / "model.safetensors").write_bytes(b"new weights")
     os.utime(weights / "model.safetensors", (1, 1))
     generate(documents, tmp_path / "c", model=str(weights), adapter=str(weights))
+    assert len(asked(log)) == 12
+
+
+def test_an_adapter_whose_base_was_trained_again_is_another_model(
+    write_rows: Callable[..., Path], log: Path, tmp_path: Path
+) -> None:
+    documents, base, adapter = write_rows(rows=6), tmp_path / "base", tmp_path / "adapter"
+    for folder in (base, adapter):
+        folder.mkdir()
+    (base / "model.safetensors").write_bytes(b"old weights")
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    for name in ("a", "b"):
+        generate(documents, tmp_path / name, model=str(adapter))
+    assert len(asked(log)) == 6
+    (base / "model.safetensors").write_bytes(b"new weights, more of them")
+    generate(documents, tmp_path / "c", model=str(adapter))
     assert len(asked(log)) == 12
 
 

@@ -119,6 +119,19 @@ def test_a_budget_stops_an_engine_that_streams_and_what_came_is_kept(prompts: li
     assert engine.generate(prompts[:3], SAMPLING), "what is in the cache costs nothing"
 
 
+def test_a_budget_stops_nothing_before_an_answer_is_kept(prompts: list[Prompt], tmp_path: Path) -> None:
+    refused = [Completion(finish="too_long"), Completion("", "error", 0, "busy"), Completion(" ", "stop", 1)]
+    inner = Answers(*refused, Completion("kept", "stop", 3), *refused, *refused)
+    engine = behind_cache(inner, tmp_path, max_minutes=1e-9)
+    with pytest.raises(BudgetReached):
+        engine.generate(prompts[:10], SAMPLING)
+    assert inner.given == 4
+    with pytest.raises(BudgetReached):
+        behind_cache(Answers(Completion("more", "stop", 1), *refused), tmp_path, max_tokens=1).generate(
+            prompts[8:12], SAMPLING
+        )
+
+
 def test_the_last_answer_of_a_batch_stops_nothing(prompts: list[Prompt], tmp_path: Path) -> None:
     engine = behind_cache(Answers(*[Completion("x", "stop", 10)] * 3), tmp_path, max_tokens=30)
     assert len(engine.generate(prompts[:3], SAMPLING)) == 3

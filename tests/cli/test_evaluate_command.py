@@ -31,7 +31,7 @@ COMMON = ("--engine", "fake", "--task", "ynqa", "--column", "passage=premise", "
 def test_the_command_prints_a_line_per_set_and_warnings(rows, tmp_path):
     said = invoke("fake", *COMMON, "--column", "answer=gold", "--data", rows, "-o", tmp_path / "s", "-q")
     assert "ynqa" in said
-    assert "macro_f1, 6 items, 5 templates" in said
+    assert " macro_f1, 53.3 accuracy, 6 items, 5 templates" in said
     assert "warning: ynqa: only 6 items" in said
 
 
@@ -59,6 +59,21 @@ def test_how_answers_are_scored_is_a_flag_each(rows, tmp_path):
     told = json.loads((tmp_path / "s" / "scores.json").read_text())
     kept = {key: told["settings"][key] for key in ("normalise", "eos", "first_gold", "templates")}
     assert kept == {"normalise": "bytes", "eos": "no", "first_gold": True, "templates": 2}
+
+
+def test_two_systems_on_two_sets_are_compared_set_by_set(rows, tmp_path):
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    suites = []
+    for name in ("doors", "gates"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (tmp_path / f"{name}.yaml").write_text(
+            f"name: {name}\ntask: ynqa\ndata: {name}.jsonl\npassage: '{{{{ premise }}}}'\ngold: '{{{{ gold }}}}'\n"
+            "labels: ['yes', 'no']\ntemplates:\n- {name: below, jinja: '{{ premise }} {{ hypothesis }}'}\n"
+        )
+        suites += ["--suite", tmp_path / f"{name}.yaml"]
+    said = invoke("a/fake", "b/fake", "--engine", "fake", *suites, "-o", tmp_path / "s", "-q").splitlines()
+    assert [line.split()[0] for line in said if " over " in line][-2:] == ["doors", "gates"]
+    assert all("F1 over b/fake (95 %" in line for line in said[-2:])
 
 
 def test_wrong_flags_say_how_they_are_written(rows, tmp_path):

@@ -1,4 +1,9 @@
-"""A proxy that stands before a real server and fails in nine ways, one request at a time."""
+"""
+A proxy that stands before a real server and fails in nine ways, one request at a time.
+
+A few more are ways of servers that take less than others: "403", "400 FIELD" for one that refuses a field, and "echo"
+for one whose answer is what it was sent, headers included.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +42,7 @@ class ChaosProxy:
         self.target = self.place_of(target)
         self.draw: Draw = lambda path, body: ""
         self.dropped_fields: tuple[str, ...] = ()
+        self.dropped_from_answers: tuple[str, ...] = ()
         self.is_dead = False
         self.faults: Counter[str] = Counter()
         self.asked: list[tuple[float, str, str]] = []
@@ -135,6 +141,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, b"<html><body>Sign in to go on</body></html>", kind="text/html")
             elif fault == "error as 200":
                 self._send(200, b'{"error": {"message": "the model behind me is busy"}}')
+            elif fault.startswith(("400", "403")) or fault == "echo":
+                self._take_less(body, fault)
             elif fault == "hang":
                 self.chaos.wait(60)
                 self._hang_up()
@@ -142,6 +150,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self._pass_on(method, body, fault)
         except (BrokenPipeError, ConnectionResetError):
             self._hang_up()
+
+    def _take_less(self, body: bytes, fault: str) -> None:
+        if fault == "403":
+            self._send(403, b'{"error": {"message": "this key may not do that"}}')
+        elif fault == "echo":
+            self._send(200, json.dumps({"headers": dict(self.headers), "body": json.loads(body)}).encode())
+        else:
+            self._send(400, json.dumps({"detail": f"Unsupported parameter: '{fault[4:]}'"}).encode())
 
     def _pass_on(self, method: str, body: bytes, fault: str) -> None:
         if self.chaos.dropped_fields and body:
@@ -158,6 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         finally:
             connection.close()
+        if self.chaos.dropped_from_answers:
+            told = json.loads(answer)
+            answer = json.dumps({k: v for k, v in told.items() if k not in self.chaos.dropped_from_answers}).encode()
         if fault == "half a JSON":
             self._send(status, answer[: len(answer) // 2], kind=kind)
             return

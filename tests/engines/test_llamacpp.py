@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import http.client
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import peft
@@ -16,10 +18,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 pytest.importorskip("xllamacpp")
 
 from katsuo.config import EngineOptions, Sampling
-from katsuo.engines import EngineSettings, open_engine
+from katsuo.engines import Choices, EngineSettings, open_engine
 from katsuo.engines.hf.prompts import encode
 from katsuo.engines.llamacpp import model as llama
-from katsuo.errors import EngineError, ModelError
+from katsuo.errors import EngineError, ModelError, RecipeError
 from katsuo.models.gguf_files.adapter import read_adapter
 from katsuo.models.gguf_files.checkpoint import FolderCheckpoint
 from katsuo.models.gguf_files.write import write_gguf
@@ -157,6 +159,68 @@ def test_slots_grow_with_a_prompt_that_needs_them_longer(tiny_gguf: Path):
     assert long.finish == "length"
     assert engine._model.shape.slot_tokens == 3072
     assert engine.generate([prompt("a")], GREEDY) == before
+
+
+def test_a_model_is_let_go_before_it_is_opened_with_longer_slots(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch):
+    engine = open_llama(tiny_gguf)
+    engine.generate([prompt(messages=(Message("user", "Hello."),))], GREEDY)
+    first = weakref.ref(engine._model)
+    held = []
+    opened = type(engine)._open
+
+    def look(self, slot_tokens: int):
+        held.append(first())
+        return opened(self, slot_tokens)
+
+    monkeypatch.setattr(type(engine), "_open", look)
+    gc.disable()
+    try:
+        assert engine.generate([prompt("x" * 800)], GREEDY)[0].finish == "length"
+    finally:
+        gc.enable()
+    assert held == [None]
+
+
+def test_prompts_that_there_is_no_room_for_are_refused_alone_and_tried_once(tiny_gguf: Path, monkeypatch):
+    engine = open_llama(tiny_gguf)
+    tried = []
+    opened = type(engine)._open
+
+    def in_little_memory(self, slot_tokens: int):
+        tried.append(slot_tokens)
+        if slot_tokens > 1536:
+            raise ModelError("cannot allocate memory", hint="")
+        return opened(self, slot_tokens)
+
+    monkeypatch.setattr(type(engine), "_open", in_little_memory)
+    asked = [prompt("a"), prompt("x" * 3000), prompt("y" * 1400), prompt("z" * 2000)]
+    answers = engine.generate(asked, GREEDY)
+    assert [answer.finish for answer in answers] == ["length", "error", "length", "error"]
+    assert "no room for 3 slots of 3012 tokens; lower engine_options.batch_size" in answers[1].error
+    assert tried == [3072, 2048, 1536]
+    assert engine.generate(asked, GREEDY) == answers
+    question = Choices(prompt("x" * 3000), ("yes", "no"))
+    assert [one.finish for one in engine.score([question, Choices(prompt("a"), ("b", "c"))])] == ["error", "stop"]
+    assert tried == [3072, 2048, 1536]
+
+
+def test_where_nothing_longer_fits_the_slots_are_as_they_were(tiny_gguf: Path, monkeypatch):
+    engine = open_llama(tiny_gguf)
+    opened = type(engine)._open
+
+    def in_no_memory(self, slot_tokens: int):
+        if slot_tokens > 768:
+            raise ModelError("cannot allocate memory", hint="")
+        return opened(self, slot_tokens)
+
+    monkeypatch.setattr(type(engine), "_open", in_no_memory)
+    assert [one.finish for one in engine.generate([prompt("x" * 3000), prompt("a")], GREEDY)] == ["error", "length"]
+    assert engine._model.shape.slot_tokens == 768
+
+
+def test_a_revision_of_a_file_is_refused(tiny_gguf: Path):
+    with pytest.raises(RecipeError, match='"main", but a GGUF file has no revisions'):
+        open_llama(tiny_gguf, revision="main")
 
 
 def test_an_empty_prompt_is_one_error(engine):

@@ -14,7 +14,7 @@ from servers import RunningServer, start_llama
 from katsuo.config import EngineOptions, Sampling
 from katsuo.engines import CanStream, EngineSettings, open_engine
 from katsuo.engines.openai_server.dialects import obeys_probe
-from katsuo.errors import EngineError, RecipeError, UsageError
+from katsuo.errors import EngineError, KatsuoWarning, RecipeError, UsageError
 from katsuo.pipeline.ask import ask
 from katsuo.records import Message, Passage, Prompt
 from katsuo.tasks import load_task
@@ -104,9 +104,15 @@ def test_without_grammar_one_request_is_made_and_the_checks_do_the_rest(chaos: C
 def test_a_server_that_leaves_grammars_aside_is_found_out(chaos: ChaosProxy):
     chaos.dropped_fields = ("grammar",)
     engine = open_server(f"{chaos.address}/v1")
-    (answer,) = engine.generate(task_prompts("sentiment", "instruct", "A fine day."), GREEDY)
+    asked = task_prompts("sentiment", "instruct", "A fine day.")
+    engine.generate(asked, GREEDY.model_copy(update={"grammar": False}))
+    assert engine.info.not_taken == ()
+    with pytest.warns(KatsuoWarning, match="takes no grammar .it leaves grammars aside") as told:
+        (answer, _) = engine.generate(asked * 2, GREEDY)
+    assert len(told) == 1
     assert "llguidance" not in chaos.completions_asked()[-1]
     assert "<|pipe|>" not in answer.text
+    assert engine.info.not_taken == ("grammar",)
 
 
 def test_the_probe_tells_obedience_from_chance():

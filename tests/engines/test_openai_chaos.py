@@ -86,8 +86,7 @@ def test_a_run_with_a_fifth_of_all_requests_failing_keeps_the_same_examples(
     assert set(chaos.faults) == set(FAULTS)
     assert_ledger_adds_up(run)
     assert clean.summary().kept == 20
-    assert sorted(e.id for e in run.examples()) == sorted(e.id for e in clean.examples())
-    assert {e.id: e.response for e in run.examples()} == {e.id: e.response for e in clean.examples()}
+    assert list(run.examples()) == list(clean.examples())
 
 
 def test_prompts_that_alone_fail_are_rejected_and_the_run_goes_on(chaos: ChaosProxy, tmp_path: Path):

@@ -6,13 +6,17 @@ import asyncio
 import email.utils
 import heapq
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
+from katsuo.engines.openai_server import patience as patience_module
 from katsuo.engines.openai_server.gate import Gate
-from katsuo.engines.openai_server.line import _retry_after
-from katsuo.engines.openai_server.patience import _wait_s
+from katsuo.engines.openai_server.line import Line, Outcome, Reply, Trouble, _retry_after
+from katsuo.engines.openai_server.patience import Patience, _wait_s
 from katsuo.engines.openai_server.width import Width
+from katsuo.errors import EngineError
 
 
 def simulate(width: Width, *, requests: int, places: int, refuses: bool = False) -> list[int]:
@@ -84,6 +88,47 @@ def test_answers_that_come_near_the_time_limit_make_it_narrower():
     for number in range(40):
         width.answered(float(number), number + 9.0)
     assert width.limit == 1
+
+
+class Poisoned(Line):
+    """A line to a server that breaks whenever one text is asked."""
+
+    def __init__(self) -> None:
+        super().__init__("http://127.0.0.1:9/v1", key=None, timeout_s=1)
+        self.asked: list[str] = []
+
+    async def ask(self, url: str, body: Mapping[str, Any] | None = None) -> Outcome:
+        self.asked.append(url)
+        return Trouble("status 500", is_push_back=True) if body else Reply({}, str)
+
+
+def test_a_prompt_that_is_never_answered_counts_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(patience_module, "_wait_s", lambda tries, asked: 0.0)
+
+    async def scenario() -> tuple[int, int]:
+        patience = Patience(Poisoned(), Gate(Width(32, 60.0, first=32)), retries=6)
+        async with patience.gate.passed() as place:
+            assert await patience.ask(place, "completions", {"prompt": "x"}) == Trouble("status 500", is_push_back=True)
+        await patience.line.close()
+        return len(patience.line.asked), patience.gate.width.limit
+
+    assert asyncio.run(scenario()) == (8, 16)
+
+
+def test_a_server_that_is_gone_is_not_waited_for_after_the_last_try(monkeypatch: pytest.MonkeyPatch):
+    waits: list[int] = []
+    monkeypatch.setattr(patience_module, "_wait_s", lambda tries, asked: waits.append(tries) or 0.0)
+
+    async def scenario() -> None:
+        line = Line("http://127.0.0.1:9/v1", key=None, timeout_s=1)
+        patience = Patience(line, Gate(Width(32, 60.0)), retries=2)
+        async with patience.gate.passed() as place:
+            with pytest.raises(EngineError, match="does not answer"):
+                await patience.ask(place, line.address)
+        await line.close()
+
+    asyncio.run(scenario())
+    assert waits == [1, 2, 1, 2]
 
 
 def test_waits_double_up_to_half_a_minute_and_no_two_are_alike():

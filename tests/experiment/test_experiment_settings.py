@@ -61,6 +61,8 @@ def test_every_answer_of_the_quick_example_stands_in_its_passage() -> None:
         ({"generate": {"sampling": {"tmperature": 1}}}, "sampling.temperature"),
         ({"generate": {"documents": ["elsewhere"]}}, "sets.NAME.documents"),
         ({"prompted": {"modell": "x"}}, "model"),
+        ({"prompted": {"seed": 3}}, r'"prompted.seed" is made by the experiment'),
+        ({"sets": {"mine": {**SET, "generate": {"limit": 3}}}}, r"sets\.mine\.generate\.limit"),
         ({"adapt": {"max_step": 3}}, "max_steps"),
         ({"evaluate": {"templats": 3}}, "templates"),
         ({"baselines": ["guessing"]}, "baselines"),
@@ -89,6 +91,14 @@ def test_the_prompted_generator_is_the_model_itself_unless_the_recipe_names_anot
     server = {"engine": "openai", "model": "large"}
     other = experiment_from({"sets": {"mine": SET}, "generate": generate, "prompted": server})
     assert other.generate_recipe("mine", prompted=True).engine == "openai"
+
+
+def test_a_generator_of_one_set_does_not_take_the_place_of_the_prompted_one() -> None:
+    told = {"mine": {**SET, "generate": {"model": "better", "checks": {"held_out_ngram": 50}}}}
+    one = experiment_from({"sets": told, "model": "target"})
+    assert one.generate_recipe("mine").model == "better"
+    prompted = one.generate_recipe("mine", prompted=True)
+    assert (prompted.model, prompted.checks.held_out_ngram) == ("target", 50)
 
 
 def test_the_task_type_of_a_suite_is_generated_unless_the_set_names_others() -> None:

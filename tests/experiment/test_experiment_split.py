@@ -55,9 +55,32 @@ def test_a_document_is_held_out_when_a_row_names_it() -> None:
         assert split_documents(documents, [item(0, LONG)], [name]).held_out == ["docs/a.md"]
 
 
+def test_a_copy_is_held_out_with_the_document_that_a_row_names() -> None:
+    documents = [Document("a.md", f"# {LONG}"), Document("a.pdf", f"Page 1. {LONG}"), Document("b.md", OTHER)]
+    found = split_documents(documents, [item(0, LONG)], ["a.md"])
+    assert found.held_out == ["a.md", "a.pdf"]
+
+
+def test_a_column_of_documents_that_is_not_there_is_an_error(bridges: tuple[Path, Path], tmp_path: Path) -> None:
+    told = recipe(*bridges, "model")
+    told["sets"]["bridges"]["document_column"] = "pasage"
+    folder = open_folder(tmp_path / "out", experiment_from(told))
+    with pytest.raises(
+        SourceError, match='no column "pasage", which document_column names\nhint: did you mean "passage"'
+    ):
+        split_set(folder, "bridges")
+
+
+def test_documents_that_cannot_be_read_are_counted_with_the_reason(bridges: tuple[Path, Path], tmp_path: Path) -> None:
+    (bridges[0] / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
+    told = json.loads((split(tmp_path / "out", bridges).split("bridges") / "split.json").read_text())
+    assert (told["documents"], told["documents_unread"], told["unread"]) == (8, 1, {"unreadable document": 1})
+
+
 def test_rows_of_documents_that_are_not_held_out_serve_the_upper_bound() -> None:
-    documents = [Document(f"{number}.txt", f"{LONG} {number}") for number in range(10)]
-    items = [item(number, f"{LONG} {number}") for number in range(10)]
+    texts = [LONG.replace(" ", f" {number} ") for number in range(10)]
+    documents = [Document(f"{number}.txt", text) for number, text in enumerate(texts)]
+    items = [item(number, text) for number, text in enumerate(texts)]
     found = split_documents(documents, items, [f"{number}.txt" for number in range(10)], test_share=0.4)
     assert (len(found.held_out), len(found.test), len(found.labelled)) == (4, 4, 6)
     assert {f"{row}.txt" for row in found.test} == set(found.held_out)

@@ -80,13 +80,16 @@ def test_the_page_of_an_experiment_holds_the_verdict_and_every_section(
 def test_several_data_sets_are_told_together_and_one_by_one() -> None:
     told = results()
     told["sets"] = {"bridges": told["sets"]["bridges"], "roads": told["sets"]["bridges"]}
-    lead, by_set, templates = tell_scores(told)
+    lead, by_set, templates, others = tell_scores(told)
     assert lead.is_lead
     assert lead.tables[0].rows[2][1:] == ["48.0", "+2.0 (+0.5 to +3.5)"]
     assert [one.caption.partition(":")[0] for one in by_set.figures] == ["bridges", "roads"]
     ends = [figure.values["ends"] for figure in by_set.figures]
     assert ends[0] == ends[1] == [-5.0, 4.0], "figures beside each other have one axis"
     assert len(templates.tables) == 2
+    accuracy, seeds = others.tables[0], others.tables[2]
+    assert (accuracy.columns, accuracy.rows[0]) == (["system", "accuracy"], ["name of katsuo", "61.0"])
+    assert (seeds.columns, seeds.rows[0]) == (["system", "seed 0", "seed 7"], ["name of katsuo", "51.5", "48.5"])
 
 
 def test_an_unfinished_experiment_says_what_is_to_do(experiment_folder: Path, written: Written) -> None:

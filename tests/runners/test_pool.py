@@ -74,10 +74,10 @@ class SimulatedCrew:
     def fetch(self, reply: str) -> Any:
         if reply.startswith("outcome") and self.dice.random() < self.outcome_loss:
             raise WorkerLostError("the outcome lay on a node that is gone")
-        found = self.replies.pop(reply)
-        if isinstance(found, Exception):
-            self.replies[reply] = found
+        if isinstance(found := self.replies[reply], Exception):
             raise found
+        if reply.startswith("status"):
+            del self.replies[reply]
         return found
 
 
@@ -119,6 +119,60 @@ def test_losing_a_worker_costs_no_more_than_the_shards_in_flight_on_it() -> None
     assert [shard for shard, _ in run_pool(crew, iter(range(40)), work)] == list(range(40))
     assert len(done) <= 40 + 1
     assert crew.begun <= 40 + 2
+
+
+class CrewOfNodes(SimulatedCrew):
+    """A node for each worker: with it goes every outcome that lies there. Who has the first shard is the slowest."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.dice.choice = self.quickest  # type: ignore[assignment]
+        self.sent: list[tuple[int, int, Order]] = []
+        self.dead: set[int] = set()
+
+    def quickest(self, workers: list[int]) -> int:
+        return min(workers, key=lambda worker: ((worker, 0) in ((who, shard) for who, shard, _ in self.sent), worker))
+
+    def send(self, worker: int, work: Work, shard: int) -> Order:
+        order = super().send(worker, work, shard)
+        self.sent.append((worker, shard, order))
+        if worker in self.dead:
+            self.lose(worker)
+        return order
+
+    def lose(self, worker: int) -> None:
+        self.dead.add(worker)
+        self.queues[worker] = []
+        for _, _, order in (one for one in self.sent if one[0] == worker):
+            self.replies.update(dict.fromkeys((order.status, order.outcome), WorkerLostError("the node is gone")))
+
+
+@pytest.mark.parametrize(
+    ("lost_with", "found_at", "begun_again"),
+    [(6, 0, {2, 3, 4, 5, 6, 7}), (0, 2, {2, 3, 4})],
+    ids=["found with the worker", "found when its turn comes"],
+)
+def test_outcomes_that_are_gone_with_a_node_are_done_again_side_by_side(
+    lost_with: int, found_at: int, begun_again: set[int]
+) -> None:
+    crew, sent_before = CrewOfNodes(), 0
+
+    def work(worker: int, shard: int) -> int:
+        nonlocal sent_before
+        if shard == lost_with and not crew.dead:
+            sent_before = len(crew.sent)
+            crew.lose(2)
+            if worker == 2:
+                raise WorkerLostError("the node is gone")
+        return shard
+
+    def keep(shard: int, outcome: int) -> None:
+        assert shard == outcome
+        if shard == found_at:
+            assert {shard for _, shard, _ in crew.sent[sent_before:]} >= begun_again
+
+    Pool(crew, [], 2).run(iter(range(8)), work, keep)
+    assert crew.dead == {2}
 
 
 def test_a_benched_worker_is_opened_once_and_answers_many_shards() -> None:

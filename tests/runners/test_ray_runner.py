@@ -147,6 +147,12 @@ def test_a_cluster_that_is_not_there_or_has_no_room_is_told(monkeypatch: pytest.
         RayRunner(RunnerSettings(int, RunnerOptions(gpus_per_worker=4)))
 
 
+def test_the_cluster_is_the_one_that_the_address_names_and_is_left_at_the_end() -> None:
+    """In a process of its own, because Ray keeps the first environment of one."""
+    script = Path(__file__).with_name("two_clusters.py")
+    subprocess.run([sys.executable, str(script)], check=True, timeout=300)
+
+
 def test_a_command_that_is_killed_is_taken_up_by_another_runner(documents: Path, tmp_path: Path) -> None:
     local = generate(documents, tmp_path / "local", "local")
     recipe = recipe_from(

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from katsuo.cli.main import build
-from katsuo.errors import RecipeError
+from katsuo.errors import RecipeError, UsageError
 
 SET = [f"--set={pair}" for pair in ("dtype=float32", "device=cpu", "max_steps=2", "data.held_out=4")]
 
@@ -47,3 +47,10 @@ def test_sources_are_left_out_by_a_flag(pair_folder, small_model, tmp_path):
 def test_what_is_no_setting_is_refused(pair_folder, tmp_path):
     with pytest.raises(RecipeError, match="is not a setting"):
         run("train-generator", pair_folder, "-o", tmp_path / "a", "--set", "max_steps")
+
+
+def test_a_share_of_nothing_to_replay_is_refused(small_run, small_model, tmp_path):
+    for words in (["--replay-share", "0.2"], ["--set", "data.replay_share=0.2"]):
+        with pytest.raises(UsageError, match="replay share") as caught:
+            run("adapt", small_run, "-m", small_model(), "-o", tmp_path / "a", *words)
+        assert "--replay" in caught.value.hint

@@ -106,6 +106,19 @@ def test_sources_are_left_out_by_their_terms():
         allow(places_of(a=5), Data(exclude_license=("gpl",)), terms)
 
 
+def test_a_source_of_unknown_terms_is_left_out_with_the_excluded_and_both_are_counted():
+    rejected = Counter()
+    kept = allow(
+        places_of(a=5, b=3, c=2), Data(exclude_license=("nc",)), {"a": "non-commercial", "c": "open"}, rejected
+    )
+    assert count_types(kept) == {"c": 2}
+    assert rejected == {"licence non-commercial": 5, "licence not recorded": 3}
+    assert count_types(allow(places_of(b=3), Data(), {})) == {"b": 3}
+    with pytest.raises(UsageError, match="5 left out: licence not recorded") as caught:
+        allow(places_of(a=5), Data(exclude_license=("nc",)), {})
+    assert "manifest.json" in caught.value.hint
+
+
 def test_pairs_are_read_from_where_they_were_drawn(pair_folder):
     folder = PairFolder(pair_folder)
     places = list(folder.places(0))

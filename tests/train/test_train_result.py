@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,14 +14,18 @@ from transformers import AutoModelForCausalLM
 from katsuo.config import EngineOptions, Sampling
 from katsuo.engines import EngineSettings, open_engine
 from katsuo.engines.hf.load import load_model
-from katsuo.errors import ModelError, RunExistsError, TrainError
-from katsuo.models import revision_of
+from katsuo.errors import ModelError, RunExistsError, TrainError, UsageError
+from katsuo.models import codec_of, revision_of
 from katsuo.models.export import export_gguf
 from katsuo.records import Passage, Prompt
+from katsuo.train.fit import Fitted
 from katsuo.train.generator import train_generator
 from katsuo.train.recipes import LAPTOP, Adapter
+from katsuo.train.trained import Job, Trained
 from katsuo.train.weights import lora
+from katsuo.train.weights.card import write_card
 from katsuo.train.weights.merge import merge
+from katsuo.train.weights.start import sources_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
@@ -67,6 +73,17 @@ def test_an_adapter_that_does_not_load_back_the_same_is_no_result(small_model, t
         lora.prove_adapter(model, tmp_path, TOKENS)
 
 
+def test_going_on_that_changes_nothing_is_no_result(small_model, tmp_path):
+    model = adapted(small_model())
+    weights = lora.adapter_weights(model)
+    lora.set_adapter_weights(model, {name: torch.full_like(weight, 0.1) for name, weight in weights.items()})
+    lora.save_adapter(model, tmp_path / "start", base_name="tiny")
+    lora.save_adapter(model, tmp_path / "more", base_name="tiny")
+    assert lora.prove_adapter(model, tmp_path / "more", TOKENS) > 0
+    with pytest.raises(TrainError, match="not changed"):
+        lora.prove_adapter(model, tmp_path / "more", TOKENS, start=tmp_path / "start")
+
+
 def test_the_adapter_is_saved_in_two_bytes_a_number_and_keeps_its_logits(small_model, tmp_path):
     model = adapted(small_model())
     weights = lora.adapter_weights(model)
@@ -105,13 +122,42 @@ def test_sources_can_be_left_out_by_their_licence(pair_folder, small_model, tmp_
 
 
 def test_an_adapter_can_be_gone_on_with(trained, pair_folder, small_model, tmp_path):
+    recipe = SMALL.override({"adapter.rank": 3, "adapter.alpha": 5.0})
     told = train_generator(
-        pair_folder, str(small_model()), tmp_path / "more", SMALL, start=str(trained), on_progress=silent
+        pair_folder, str(small_model()), tmp_path / "more", recipe, start=str(trained), on_progress=silent
     )
     before = json.loads((trained / "katsuo.json").read_text())["fitted"]
     assert told.fitted.first_held_out_loss == pytest.approx(before["held_out_loss"], rel=0.02)
     assert told.fitted.held_out_loss < before["held_out_loss"]
-    assert f"went on from the adapter `{trained.name}`" in (tmp_path / "more" / "README.md").read_text()
+    card = (tmp_path / "more" / "README.md").read_text()
+    assert f"went on from the adapter `{trained.name}`" in card
+    manifest = json.loads((tmp_path / "more" / "katsuo.json").read_text())
+    adapter = manifest["recipe"]["adapter"]
+    assert (adapter["rank"], adapter["alpha"]) == (SMALL.adapter.rank, SMALL.adapter.alpha)
+    assert {source["source"] for source in manifest["from"]["sources"]} == {"quiz", "news", "tales"}
+    assert manifest["from"]["revision"] == revision_of(trained)
+    counts = {source["source"]: source["examples"] for source in sources_of(tmp_path / "more")}
+    assert sum(counts.values()) == told.examples + sum(one["examples"] for one in manifest["from"]["sources"])
+
+
+def test_the_card_names_the_sources_of_the_adapter_that_was_gone_on_with(trained, tmp_path):
+    base = SimpleNamespace(public_name="llama", revision="local")
+    job = Job("adapt", base, SMALL, tmp_path, {}, start=trained)
+    write_card(job, Trained(tmp_path, Fitted(1, 1, None, None, None, 1, 1.0, False), 0.1, 1, {}, 1))
+    card = (tmp_path / "README.md").read_text()
+    assert "| news | research only | non-commercial |" in card
+    assert "non-commercial use only" in card
+    assert "see-each-source-some-non-commercial" in card
+
+
+def test_all_weights_cannot_go_on_from_an_adapter(trained, pair_folder, small_model, tmp_path):
+    recipe = SMALL.override({"method": "full"})
+    with pytest.raises(UsageError, match="cannot go on from the adapter") as caught:
+        train_generator(
+            pair_folder, str(small_model()), tmp_path / "out", recipe, start=str(trained), on_progress=silent
+        )
+    assert "katsuo merge" in caught.value.hint
+    assert not (tmp_path / "out").exists()
 
 
 def test_all_weights_can_be_trained_instead(pair_folder, small_model, tmp_path):
@@ -134,6 +180,28 @@ def test_a_merged_model_says_what_base_and_adapter_say(trained, small_model, tmp
     assert torch.allclose(logits[0], logits[1], atol=1e-3)
     assert not torch.allclose(logits[0], logits[2], atol=1e-1)
     assert json.loads((tmp_path / "merged" / "katsuo.json").read_text())["codec"] == "bonito-v1"
+
+
+def test_a_base_that_calls_its_number_format_torch_dtype_is_merged_in_it(trained, small_model, tmp_path):
+    shutil.copytree(small_model(), tmp_path / "base")
+    path = tmp_path / "base" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "torch_dtype": config.pop("dtype")}))
+    merge(str(trained), tmp_path / "merged", model=str(tmp_path / "base"))
+    assert {weight.dtype for weight in load_file(tmp_path / "merged" / "model.safetensors").values()} == {torch.float32}
+
+
+def test_an_adapter_given_by_name_says_its_codec(small_model, tmp_path, monkeypatch):
+    assert codec_of("smollm2-135m-instruct", "katsuo-135m") == "bonito-v1"
+    assert codec_of(str(small_model())) == "instruct"
+    cached = tmp_path / "models--somebody--lora"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    (cached / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    (cached / "snapshots" / ("0" * 40) / "katsuo.json").write_text('{"codec": "bonito-v1"}')
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert codec_of(str(small_model()), "somebody/lora") == "bonito-v1"
+    assert codec_of("somebody/lora") == "bonito-v1"
 
 
 def test_an_adapter_alone_brings_its_base(trained, small_model, monkeypatch):

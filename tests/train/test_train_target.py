@@ -83,11 +83,15 @@ def test_a_prompt_template_may_hold_braces_and_the_instruction_too(small_model):
 
 @pytest.mark.parametrize("command", [adapt, pretrain])
 def test_general_instructions_are_mixed_in_at_their_share(command, small_run, small_model, tmp_path):
-    lines = (json.dumps({"prompt": f"Say {number}.", "completion": str(number)}) for number in range(50))
+    lines = (
+        json.dumps({"prompt": f"Say {number}." * (1 + number % 2 * 200), "completion": str(number)})
+        for number in range(100)
+    )
     (tmp_path / "general.jsonl").write_text("\n".join(lines))
     recipe = SMALL.override({"data.replay": str(tmp_path / "general.jsonl"), "data.replay_share": 0.25})
     told = command(Run(small_run), str(small_model()), tmp_path / "out", recipe, start=None, on_progress=silent)
     assert manifest(tmp_path / "out")["data"]["replayed"] == pytest.approx(told.examples / 4, abs=1)
+    assert 0 < told.rejected["prompt too long (replayed)"] < 50
     recipe = recipe.override({"data.replay_share": 0.95})
     with pytest.raises(UsageError, match="replay_share"):
         command(Run(small_run), str(small_model()), tmp_path / "more", recipe, start=None, on_progress=silent)

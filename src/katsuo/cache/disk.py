@@ -1,8 +1,8 @@
 """
-The answers on disk: one SQLite file under katsuo's cache folder, written in WAL mode so that runs can share it.
+The answers on disk: one SQLite file, written in WAL mode so that runs can share it.
 
-    CACHE/answers-1/0001.sqlite     key → answer, with a checksum over both and the time of its last use
-    CACHE/answers-1/0001.damaged    a file that was not what it should be; nothing reads it again
+    ANSWERS/answers-1/0001.sqlite     key → answer, with a checksum over both and the time of its last use
+    ANSWERS/answers-1/0001.damaged    a file that was not what it should be; nothing reads it again
 
 The 1 in the folder's name is the format: another version of katsuo with another format has a folder of its own.
 
@@ -25,7 +25,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 
-from katsuo.config import cache_dir
+from katsuo.config import answers_dir
 from katsuo.errors import KatsuoWarning, StoreError
 from katsuo.records import Completion
 
@@ -67,7 +67,7 @@ class AnswerCache:
     """
 
     def __init__(self, folder: Path | None = None, *, max_bytes: int = MAX_BYTES) -> None:
-        self.folder = folder or cache_dir() / f"answers-{_FORMAT}"
+        self.folder = folder or answers_dir() / f"answers-{_FORMAT}"
         self._max_bytes = max_bytes
         self._open: sqlite3.Connection | None = None
         self._path = self.folder
@@ -286,5 +286,6 @@ def _translated(folder: Path) -> Iterator[None]:
             ) from error
         raise StoreError(
             f'cannot use the cache in "{folder}": {error}',
-            hint="set KATSUO_CACHE to a local folder that you may write to, or add `--no-cache`",
+            hint="set KATSUO_CACHE to a local folder that you may write to, or KATSUO_ANSWERS for the answers alone, "
+            "or add `--no-cache`",
         ) from error

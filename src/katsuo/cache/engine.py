@@ -23,7 +23,8 @@ class CachedEngine:
 
     `model` names the weights behind the engine and all else about it that answers depend on. An engine that hands its
     completions over as they come (`CanStream`) loses at most a second's worth of them to a kill and none to a failure,
-    and `meter` may stop it among them. Any other is asked for a whole batch, and its answers are kept when it is done.
+    and `meter` may stop it among them, once one is kept. Any other is asked for a whole batch, and its answers are kept
+    when it is done.
     """
 
     def __init__(self, engine: CanGenerate, cache: AnswerCache, model: Mapping[str, object], meter: Meter) -> None:
@@ -31,6 +32,7 @@ class CachedEngine:
         self._cache = cache
         self._model = model
         self._meter = meter
+        self._has_kept = False
         self.found = 0
         self.asked = 0
 
@@ -64,6 +66,7 @@ class CachedEngine:
                 for place, completion in stream:
                     answers[place] = completion
                     if _is_worth_keeping(completion):
+                        self._has_kept = True
                         fresh[keys[place]] = completion
                     if time.monotonic() - written >= _SECONDS_BETWEEN_WRITES:
                         self._cache.put(fresh)
@@ -88,7 +91,8 @@ class CachedEngine:
             for number, (place, completion) in enumerate(stream, start=1):
                 self._meter.spend(completion.new_tokens)
                 yield place, completion
-                if number < len(prompts):
+                # A command that kept nothing would leave the next one where it began itself.
+                if self._has_kept and number < len(prompts):
                     self._meter.check()
 
 

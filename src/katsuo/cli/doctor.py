@@ -12,7 +12,7 @@ import typer
 
 from katsuo import __version__
 from katsuo.cli import options as flag
-from katsuo.config import cache_dir
+from katsuo.config import answers_dir, cache_dir
 from katsuo.engines import ENGINES
 from katsuo.engines.vllm_process.interpreter import find_python
 from katsuo.errors import KatsuoError
@@ -23,6 +23,14 @@ _EXTRAS = {
     "hub": ("huggingface-hub", "datasets"),
     "llamacpp": ("xllamacpp",),
     "openai": ("httpx2",),
+    "vllm": ("vllm",),
+    "train": ("accelerate",),
+    "qlora": ("bitsandbytes",),
+    "remote": ("universal-pathlib", "fsspec"),
+    "s3": ("s3fs",),
+    "gs": ("gcsfs",),
+    "ray": ("ray",),
+    "report": ("matplotlib",),
 }
 
 
@@ -51,6 +59,7 @@ def examine() -> dict[str, str | dict[str, str]]:
         "python": platform.python_version(),
         "processors": str(os.cpu_count()),
         "cache": str(cache_dir()),
+        "answers": str(answers_dir()),
         "free disk": f"{shutil.disk_usage('.').free / 2**30:.0f} GiB",
         "packages": {name: _version(name, extra) for extra, names in _EXTRAS.items() for name in names},
         "engines": {name: ENGINES.door(name).summary for name in ENGINES.names()},

@@ -60,8 +60,15 @@ def run() -> None:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on where the last finished shard ended\n")
+        sys.stderr.write(f"interrupted; the same command {_goes_on(sys.argv[1:])}\n")
         sys.exit(130)
+
+
+def _goes_on(arguments: Sequence[str]) -> str:
+    """Say what a command that was interrupted does when it is given again."""
+    if arguments and arguments[0] in _TRAINING and arguments[0] != "merge":
+        return "goes on from the last checkpoint, or begins anew where there is none yet"
+    return "goes on where the last finished shard ended"
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:

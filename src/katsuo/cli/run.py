@@ -30,12 +30,12 @@ def run(
 ) -> None:
     from katsuo import api
     from katsuo.experiment.conduct import states
-    from katsuo.experiment.folder import open_folder
+    from katsuo.experiment.folder import look_at
     from katsuo.experiment.settings import read_experiment
 
     place = output or Path("runs") / recipe.stem
     if plan:
-        found = states(open_folder(place, read_experiment(recipe)))
+        found = states(look_at(place, read_experiment(recipe)))
         typer.echo(json.dumps(dict(found)) if as_json else "\n".join(f"{state:9} {name}" for name, state in found))
         return
     results = api.run(recipe, place, on_step=_Lines(quiet=quiet))

@@ -33,6 +33,8 @@ class ModelInfo:
     context_tokens: int
     is_cacheable: bool = True
     """False where an answer costs less than looking it up."""
+    not_taken: tuple[str, ...] = ()
+    """What was asked for and the answers up to now do not follow, such as `grammar` or `seed`."""
 
 
 @runtime_checkable

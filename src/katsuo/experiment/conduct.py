@@ -8,7 +8,7 @@ from typing import Any
 
 from katsuo.experiment.folder import ExperimentFolder
 from katsuo.experiment.plan import Stage, plan
-from katsuo.experiment.process import run_process
+from katsuo.experiment.process import machine, run_process
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def do_stage(folder: ExperimentFolder, stage: Stage, tell: Callable[..., None]) 
     tell("begins")
     command = list(stage.command())
     cost = run_process(command, folder.log(stage.name), lambda line: tell("says", line))
-    told: dict[str, Any] = {**asdict(cost), "command": ["python", *command[1:]]}
+    told: dict[str, Any] = {**asdict(cost), "command": ["python", *command[1:]], "machine": machine()}
     if spent := stage.spent():
         told |= {"amount": spent[0], "unit": spent[1]}
     folder.write_marker(stage.name, told)

@@ -22,25 +22,23 @@ from pathlib import Path
 from typing import Any
 
 from katsuo.errors import StoreError
-from katsuo.experiment.settings import Experiment, experiment_from, read_experiment
+from katsuo.experiment.settings import Experiment
 from katsuo.resume import refuse_occupied, refuse_other
+from katsuo.settings import build, read_yaml
 
 ZERO_SHOT = "zero-shot"
 _HELD = "experiment.yaml"
 
 
 class ExperimentFolder:
-    """An experiment on disk; raise `StoreError` for any other folder."""
+    """An experiment on disk; raise `StoreError` for any other folder, unless `experiment` says what is to be there."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, experiment: Experiment | None = None) -> None:
         self.path = Path(path)
-        if not (self.path / _HELD).is_file():
+        if experiment is None and not is_experiment(self.path):
             raise StoreError(f'"{self.path}" holds no experiment', hint="make one with `katsuo run recipe.yaml -o OUT`")
-
-    @property
-    def experiment(self) -> Experiment:
+        self.experiment = experiment or _read_held(self.path)
         """The settings that the experiment is made with."""
-        return read_experiment(self.path / _HELD)
 
     def split(self, name: str) -> Path:
         """Give the folder of a set's split."""
@@ -99,14 +97,26 @@ def is_experiment(path: Path) -> bool:
 
 def open_folder(path: Path, experiment: Experiment) -> ExperimentFolder:
     """Make the folder, or take up the one that is there; raise `RunChangedError` when it holds another experiment."""
-    held = path / _HELD
-    if held.is_file():
-        before, now = (one.model_dump(mode="json") for one in (read_experiment(held), experiment))
+    folder = look_at(path, experiment)
+    if not is_experiment(path):
+        write_text(path / _HELD, experiment.to_yaml())
+    return folder
+
+
+def look_at(path: Path, experiment: Experiment) -> ExperimentFolder:
+    """Give the folder that `open_folder` would, and write nothing."""
+    if is_experiment(path):
+        before, now = (one.model_dump(mode="json") for one in (_read_held(path), experiment))
         refuse_other(path, "experiment", before, now)
-        return ExperimentFolder(path)
-    refuse_occupied(path, "experiment")
-    write_text(held, experiment.to_yaml())
-    return ExperimentFolder(path)
+    else:
+        refuse_occupied(path, "experiment")
+    return ExperimentFolder(path, experiment)
+
+
+def _read_held(path: Path) -> Experiment:
+    """Read the settings as they were written: they were checked then, and what they name may be gone since."""
+    held = path / _HELD
+    return build(Experiment, read_yaml(held), where=f' in "{held}"', listed="docs/run.md")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -136,8 +146,8 @@ def write_text(path: Path, text: str) -> None:
 
 __all__ = [
     "ExperimentFolder",
-    "experiment_from",
     "is_experiment",
+    "look_at",
     "open_folder",
     "read_json",
     "write_json",

@@ -100,11 +100,13 @@ class _Planner:
         def spent() -> tuple[int, str]:
             return Run(output).summary().new_tokens, "new tokens"
 
-        return Stage(self._named(seed, f"generate-{system}"), command, self._skip(seed, system), spent)
+        skip = self._same if system == "prompted" else lambda: ""
+        return Stage(self._named(seed, f"generate-{system}"), command, skip, spent)
 
     def _derive(self, seed: int, system: str) -> Stage:
         told = [str(self.folder.path), self.name, str(seed)]
-        return Stage(self._named(seed, f"data-{system}"), lambda: [*_STAGE, system, *told], self._skip(seed, system))
+        skip = self._skip(seed, OURS if system == "shuffled" else system)
+        return Stage(self._named(seed, f"data-{system}"), lambda: [*_STAGE, system, *told], skip)
 
     def _adapt(self, seed: int, system: str) -> Stage:
         output = self.folder.adapter(self.name, seed, system)
@@ -141,8 +143,11 @@ class _Planner:
         return path
 
     def _like(self, seed: int) -> dict[str, Any]:
-        """Give the settings with which a baseline takes as many updates as the system itself took."""
-        steps = read_json(self.folder.adapter(self.name, seed, OURS) / MANIFEST)["fitted"]["steps"]
+        """Give the settings with which a baseline takes as many updates as the system itself took, if it took any."""
+        ours = self.folder.adapter(self.name, seed, OURS) / MANIFEST
+        if not ours.is_file():
+            return {}
+        steps = read_json(ours)["fitted"]["steps"]
         return {"max_steps": steps, "epochs": _FOR_EVER, "patience": None}
 
     def _evaluate(self, seed: int, system: str) -> Stage:
@@ -165,20 +170,22 @@ class _Planner:
         return Stage(name, command, self._skip(seed, system), lambda: _asked_tokens(output))
 
     def _skip(self, seed: int, system: str) -> Callable[[], str]:
-        """Give what says why a system cannot be had: no labels for it, or the same as the system itself."""
+        """Give what says why a system cannot be had: no data for it, or the same as the system itself."""
         if system == "supervised":
             told = self.folder.split(self.name) / TOLD
             return lambda: "" if read_json(told)["labelled_rows"] else "there are no labelled rows beside the test rows"
         if system == "prompted":
-            is_same = self._is_prompted_itself()
-            return lambda: "the generator is the prompted model itself" if is_same else self._empty(seed, system)
-        return lambda: self._empty(seed, system) if system == "shuffled" else ""
+            return lambda: self._same() or self._empty(seed, system)
+        if system == "shuffled":
+            return lambda: self._empty(seed, OURS)
+        return lambda: self._empty(seed, system) if system == OURS else ""
 
-    def _is_prompted_itself(self) -> bool:
+    def _same(self) -> str:
+        """Say so where the prompted generator would be the one that there is."""
         ours, prompted = (self.experiment.generate_recipe(self.name, prompted=one) for one in (False, True))
         if ours.codec == "auto" and ours.engine == "hf":
             ours = ours.override({"codec": codec_of(ours.model, ours.adapter)})
-        return ours == prompted
+        return "the generator is the prompted model itself" if ours == prompted else ""
 
     def _empty(self, seed: int, system: str) -> str:
         run = self.folder.run(self.name, seed, system)

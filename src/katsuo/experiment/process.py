@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -30,6 +32,29 @@ class Cost:
     seconds: float
     cpu_seconds: float | None
     peak_bytes: int | None
+
+
+def machine() -> str:
+    """Say what this machine is: cores and their name, GPUs, system, Python."""
+    parts = [f"{os.cpu_count()} cores{_processor()}", *_gpus(), f"{platform.system()} {platform.machine()}"]
+    return ", ".join([*parts, f"Python {platform.python_version()}"])
+
+
+def _processor() -> str:
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8", errors="replace").splitlines() if told.is_file() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    name = name or platform.processor()
+    return f" of {name}" if name else ""
+
+
+def _gpus() -> list[str]:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    query = [command, "--query-gpu=name", "--format=csv,noheader"]
+    told = subprocess.run(query, capture_output=True, text=True, check=False)
+    return told.stdout.splitlines() if not told.returncode else []
 
 
 def run_process(command: Sequence[str], log: Path, on_line: Callable[[str], None]) -> Cost:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import platform
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy
 
 from katsuo.errors import UsageError
 from katsuo.evaluate.folder import Evaluation
+from katsuo.evaluate.overlap import Overlap
 from katsuo.evaluate.statistics import Gain, Outcomes, mean_gain, paired_bootstrap
 from katsuo.evaluate.verdict import Claim, verdict
 from katsuo.experiment.folder import ZERO_SHOT, ExperimentFolder, read_json
@@ -82,6 +82,7 @@ def gather(folder: ExperimentFolder) -> dict[str, Any]:
     means = {system: mean_gain([found[system] for found in gains.values()]) for system in shared}
     forgotten = forgetting_of(folder)
     warnings = [f"{name}: {text}" for name, told in sets.items() for text in told["warnings"]]
+    warnings += [f"{name}: {reason}" for name in experiment.sets if (reason := _without_data(folder, name))]
     if to_do:
         warnings.append(f"not finished: {len(to_do)} of {len(costs)} stages are to do")
     compared = [system for system in BASELINES if system in means and system != "supervised"]
@@ -111,12 +112,14 @@ def gather(folder: ExperimentFolder) -> dict[str, Any]:
         "runs": _places(folder, folder.run, "manifest.json"),
         "adapters": _places(folder, folder.adapter, MANIFEST),
         "recipe": experiment.to_yaml(),
-        "machine": {
-            "cores": os.cpu_count(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(),
-        },
+        "machines": sorted({one["machine"] for one in costs if "machine" in one}),
     }
+
+
+def _without_data(folder: ExperimentFolder, name: str) -> str:
+    """Say why there is no system of ours for a set, if that is known."""
+    found = [folder.marker(f"{name}/seed-{seed}/adapt-{OURS}") for seed in folder.experiment.seeds]
+    return next((one["left_out"] for one in found if one and "left_out" in one), "")
 
 
 def _set(folder: ExperimentFolder, name: str) -> tuple[dict[str, Any], dict[str, Gain]]:
@@ -137,7 +140,12 @@ def _set(folder: ExperimentFolder, name: str) -> tuple[dict[str, Any], dict[str,
         **{key: told[key] for key in ("task_type", "metric", "items", "rows", "left_out")},
         "templates": list(dict.fromkeys(judged[OURS].templates)),
         "scores": {
-            system: {"mean": one.outcomes.score(), "templates": one.by_template(), "seeds": one.seeds}
+            system: {
+                "mean": one.outcomes.score(),
+                "templates": one.by_template(),
+                "seeds": one.seeds,
+                "beside": _beside(folder, name, system, told["metric"]),
+            }
             for system, one in judged.items()
         },
         "gains": {
@@ -148,7 +156,8 @@ def _set(folder: ExperimentFolder, name: str) -> tuple[dict[str, Any], dict[str,
         "gold": _gold(folder, name, judged[OURS]),
         "split": read_json(folder.split(name) / TOLD),
         "overlap": told.get("overlap"),
-        "warnings": told["warnings"],
+        "cut_prompts": told["cut_prompts"],
+        "warnings": [*told["warnings"], *_labels_seen(folder, name)],
     }, gains
 
 
@@ -186,6 +195,26 @@ def _majority(ours: Judged) -> Judged:
 def _template_gains(ours: Judged, theirs: Judged) -> dict[str, float]:
     other = theirs.by_template()
     return {name: score - other[name] for name, score in ours.by_template().items()}
+
+
+def _beside(folder: ExperimentFolder, name: str, system: str, metric: str) -> dict[str, float]:
+    """Give the scores beside the one that counts (accuracy, exact match): means over templates and seeds."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for seed in folder.experiment.seeds if system != MAJORITY else ():
+        if evaluation := _evaluation(folder, name, seed, system):
+            for scores in next(iter(evaluation.scores["sets"].values()))["templates"].values():
+                for key, value in scores.items():
+                    if isinstance(value, float) and key != metric:
+                        found[key].append(value)
+    return {key: float(numpy.mean(values)) for key, values in found.items()}
+
+
+def _labels_seen(folder: ExperimentFolder, name: str) -> list[str]:
+    """Warn of test rows that stand in the labelled data of the upper bound."""
+    evaluation = _evaluation(folder, name, folder.experiment.seeds[0], "supervised")
+    told = next(iter(evaluation.scores["sets"].values())).get("overlap") if evaluation else None
+    warning = Overlap(**told).warning if told else ""
+    return [warning.replace("in the run", "in the labelled data")] if warning else []
 
 
 def _chosen(folder: ExperimentFolder, name: str, system: str) -> dict[str, int]:

@@ -91,7 +91,8 @@ class Experiment(Settings):
     generate: dict[str, Any] = Field(default_factory=dict)
     """Settings of the generation, as in a recipe of `katsuo generate`."""
     prompted: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the prompted generator, laid over those of `generate`; by default the model itself, prompted."""
+    """Settings of the prompted generator, laid over those of `generate` and of the set; by default the model itself,
+    prompted."""
     adapt: dict[str, Any] = Field(default_factory=dict)
     """Settings of every training, as in a training recipe; `recipe: paper` begins with that one."""
     evaluate: dict[str, Any] = Field(default_factory=dict)
@@ -114,11 +115,12 @@ class Experiment(Settings):
         """Give the recipe of a set's generation, its documents aside."""
         one = self.sets[name]
         tasks = one.tasks or tuple(filter(None, [one.read_suite().task_type]))
-        recipe = recipe_from({"tasks": tasks}).override({**_sampled(self.generate), "limit": one.limit})
-        if prompted:
-            recipe = recipe.override({"engine": "hf", "model": self.model, "adapter": None, "codec": "instruct"})
-            recipe = recipe.override(self.prompted)
-        return recipe.override(one.generate)
+        recipe = recipe_from({"tasks": tasks}).override({**_free("generate", self.generate), "limit": one.limit})
+        recipe = recipe.override(_free(f"sets.{name}.generate", one.generate))
+        if not prompted:
+            return recipe
+        itself = {"engine": "hf", "model": self.model, "adapter": None, "codec": "instruct"}
+        return recipe.override(itself).override(_free("prompted", self.prompted))
 
     def train_recipe(self, name: str) -> TrainRecipe:
         """Give the recipe of a set's trainings."""
@@ -154,12 +156,11 @@ def experiment_from(values: Mapping[str, Any], *, where: str = "") -> Experiment
     return experiment
 
 
-def _sampled(values: Mapping[str, Any]) -> dict[str, Any]:
-    for key in ("documents", "tasks", "held_out", "limit", "seed"):
+def _free(where: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give settings of a generation, none of which the experiment makes itself."""
+    for key, instead in _INSTEAD.items():
         if key in values:
-            raise RecipeError(
-                f'setting "generate.{key}" is made by the experiment', hint=f"say it with {_INSTEAD[key]}"
-            )
+            raise RecipeError(f'setting "{where}.{key}" is made by the experiment', hint=f"say it with {instead}")
     return dict(values)
 
 

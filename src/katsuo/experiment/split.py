@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -16,10 +17,10 @@ from katsuo.errors import SourceError
 from katsuo.evaluate.judge import read_sheet
 from katsuo.evaluate.settings import EvaluateSettings
 from katsuo.evaluate.suites import Item
-from katsuo.evaluate.suites.rows import find_data, read_rows
+from katsuo.evaluate.suites.rows import Row, find_data, read_rows
 from katsuo.experiment.folder import ExperimentFolder, write_json, write_text
-from katsuo.experiment.settings import Experiment
-from katsuo.records import Document
+from katsuo.experiment.settings import SetSettings
+from katsuo.records import Document, Reject
 from katsuo.sources import iter_documents
 
 DOCUMENTS, TEST, LABELLED, HELD_OUT, TOLD = (
@@ -49,13 +50,12 @@ def split_set(folder: ExperimentFolder, name: str) -> None:
     """
     experiment = folder.experiment
     one, place = experiment.sets[name], folder.split(name)
-    suite = one.read_suite()
-    data = Path(one.data) if one.data else None
-    rows_file = find_data(suite.data, data, suite_file=Path(suite.file))
-    rows = read_rows(rows_file)
-    items = read_sheet(suite, rows_file, EvaluateSettings(templates=1)).items
-    documents, unread = _read_documents(experiment, name)
-    named = [str(rows[item.row].get(one.document_column, "")) if one.document_column else "" for item in items]
+    rows_file, rows = rows_of(one)
+    items = read_sheet(one.read_suite(), rows_file, EvaluateSettings(templates=1)).items
+    found = list(read_documents(one))
+    documents = [document for document in found if isinstance(document, Document)]
+    unread = Counter(reject.reason.value for reject in found if isinstance(reject, Reject))
+    named = named_documents(rows, items, one.document_column, rows_file)
     split = split_documents(documents, items, named, test_share=experiment.test_share)
     if not split.documents:
         raise SourceError(
@@ -72,7 +72,8 @@ def split_set(folder: ExperimentFolder, name: str) -> None:
     _write_rows(place / HELD_OUT, ({"text": item.passage} for item in items if item.row in tested and item.passage))
     told = {
         "documents": len(documents),
-        "documents_unread": unread,
+        "documents_unread": sum(unread.values()),
+        "unread": dict(unread),
         "documents_held_out": len(split.held_out),
         "held_out": split.held_out[:100],
         "test_rows": len(test),
@@ -88,8 +89,8 @@ def split_documents(
     """
     Hold out `test_share` of the documents that rows are about, drawn by hash; all others go to the generator.
 
-    A row belongs to the document that `named` says, or to each that holds half of its passage. A row is a test row
-    unless all of its documents go to the generator.
+    A row belongs to the document that `named` says, and to each that holds half of its passage: copies are held out
+    together. A row is a test row unless all of its documents go to the generator.
     """
     owners = _owners(documents, items, named)
     labelled = sorted({place for found in owners.values() for place in found})
@@ -112,13 +113,10 @@ def _owners(documents: Sequence[Document], items: Sequence[Item], named: Sequenc
     for place, document in enumerate(documents):
         for name in (document.source, Path(document.source).name, Path(document.source).stem):
             by_name[name].add(place)
-    unnamed = []
     for number, name in enumerate(named):
         if found := by_name.get(name):
             owners[number] |= found
-        else:
-            unnamed.append(number)
-    passages = _Passages({number: items[number].passage for number in unnamed})
+    passages = _Passages({number: item.passage for number, item in enumerate(items)})
     for place, document in enumerate(documents):
         for number in passages.held_by(document.text):
             owners[number].add(place)
@@ -149,12 +147,31 @@ class _Passages:
         return [number for number, count in hits.items() if count >= _SHARE * self._counts[number]]
 
 
-def _read_documents(experiment: Experiment, name: str) -> tuple[list[Document], int]:
-    one = experiment.sets[name]
+def rows_of(one: SetSettings) -> tuple[Path, list[Row]]:
+    """Give the file of a set's labelled rows, and the rows."""
+    suite = one.read_suite()
+    file = find_data(suite.data, Path(one.data) if one.data else None, suite_file=Path(suite.file))
+    return file, read_rows(file)
+
+
+def named_documents(
+    rows: Sequence[Mapping[str, Any]], items: Sequence[Item], column: str | None, file: Path
+) -> list[str]:
+    """Give the document that each item's row names; raise `SourceError` where there is no such column."""
+    if column is None:
+        return [""] * len(items)
+    columns = list(dict.fromkeys(key for row in rows[:1000] for key in row))
+    if column not in columns:
+        near = difflib.get_close_matches(column, columns, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"columns: {', '.join(columns)}"
+        raise SourceError(f'"{file}" has no column "{column}", which document_column names', hint=hint)
+    return [str(rows[item.row].get(column) or "") for item in items]
+
+
+def read_documents(one: SetSettings) -> Iterator[Document | Reject]:
+    """Read a set's documents, with a reject for each that cannot be read."""
     told = {"documents": one.documents, "include": one.include, "exclude": one.exclude, "text_column": one.text_column}
-    found = list(iter_documents(recipe_from(told)))
-    documents = [document for document in found if isinstance(document, Document)]
-    return documents, len(found) - len(documents)
+    yield from iter_documents(recipe_from(told))
 
 
 def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

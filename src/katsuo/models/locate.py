@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from katsuo.config import cache_dir
-from katsuo.errors import MissingPackageError, ModelError
+from katsuo.errors import MissingPackageError, ModelError, RecipeError
 from katsuo.models.known import find_known
 
 MANIFEST = "katsuo.json"
@@ -28,12 +28,15 @@ def kept_at(name: str) -> Path:
     return cache_dir() / "models" / name
 
 
-def locate(name: str) -> Path:
+def locate(name: str, revision: str | None = None) -> Path:
     """
     Give the folder of a model: a folder as it is, a known or a hub model from the caches of katsuo and of the hub.
 
-    Nothing is fetched. Raise `ModelError` with what to do when the model is not here.
+    Nothing is fetched. Raise `ModelError` with what to do when the model is not here, and `RecipeError` for a
+    `revision` (branch, tag or commit) of a model that does not come from the hub.
     """
+    if revision:
+        return _at_revision(name, revision)
     if (folder := Path(name).expanduser()).is_dir():
         return folder
     known = find_known(name)
@@ -47,13 +50,14 @@ def locate(name: str) -> Path:
     raise ModelError(f'the model "{name}" is not on this machine', hint=f"run `katsuo pull {name}`, or give a folder")
 
 
-def locate_parts(name: str, adapter: str | None = None) -> tuple[Path, Path | None]:
+def locate_parts(name: str, adapter: str | None = None, revision: str | None = None) -> tuple[Path, Path | None]:
     """
     Give the folder of a model's weights and that of the adapter beside them.
 
-    The name of an adapter alone brings the base that its manifest names. Raise `ModelError` when either is not here.
+    The name of an adapter alone brings the base that its manifest names; `revision` is that of `name`. Raise
+    `ModelError` when either is not here.
     """
-    folder = locate(name)
+    folder = locate(name, revision)
     if adapter:
         return folder, locate(adapter)
     if not is_adapter(folder):
@@ -88,7 +92,23 @@ def named_base(folder: Path) -> str:
     return str(named)
 
 
-def _in_hub_cache(hub_name: str) -> Path | None:
+def _at_revision(name: str, revision: str) -> Path:
+    known = find_known(name)
+    hub_name = known.hub if known else name
+    if Path(name).expanduser().is_dir() or hub_name.count("/") != 1:
+        raise RecipeError(
+            f'engine_options.revision is "{revision}", but "{name}" is no model of the hub, and has no revisions',
+            hint="leave it out, or give --model by its name on the hub (owner/name)",
+        )
+    if found := _in_hub_cache(hub_name, revision):
+        return found
+    raise ModelError(
+        f'the revision "{revision}" of "{hub_name}" is not on this machine',
+        hint=f"run `katsuo pull {hub_name} --revision {revision}`",
+    )
+
+
+def _in_hub_cache(hub_name: str, revision: str | None = None) -> Path | None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         from huggingface_hub import snapshot_download
@@ -98,7 +118,7 @@ def _in_hub_cache(hub_name: str) -> Path | None:
             f'the hub model "{hub_name}" needs the package "{error.name}"', hint="pip install 'katsuo[hf]'"
         ) from error
     try:
-        return Path(snapshot_download(hub_name, local_files_only=True, allow_patterns=list(WANTED)))
+        return Path(snapshot_download(hub_name, revision=revision, local_files_only=True, allow_patterns=list(WANTED)))
     except (LocalEntryNotFoundError, ValueError):
         return None
 
@@ -115,14 +135,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def codec_of(name: str, adapter: str | None = None) -> str:
-    """Give a model's codec: from its adapter's or its own manifest, the table, else `instruct` for chat models."""
-    for place in (adapter, name):
-        if place and (folder := Path(place).expanduser()).is_dir() and "codec" in (manifest := read_manifest(folder)):
+def codec_of(name: str, adapter: str | None = None, revision: str | None = None) -> str:
+    """Give a model's codec: its adapter's before its own, from table or manifest, else `instruct` for chat models."""
+    for place, its in ((adapter, None), (name, revision)):
+        if not place:
+            continue
+        is_folder = (folder := Path(place).expanduser()).is_dir()
+        if not is_folder and (known := find_known(place)):
+            return known.codec
+        if "codec" in (manifest := read_manifest(folder if is_folder else locate(place, its))):
             return str(manifest["codec"])
-    if known := find_known(name):
-        return known.codec
-    if has_chat_template(locate(name)):
+    if has_chat_template(locate(name, revision)):
         return "instruct"
     raise ModelError(
         f'nothing says which codec the model "{name}" was trained with',

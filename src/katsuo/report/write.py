@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from katsuo.errors import MissingPackageError, StoreError
+from katsuo.errors import MissingPackageError, StoreError, UsageError
+from katsuo.places import is_url, place
 from katsuo.report.markdown import as_markdown
 from katsuo.report.read import read_story
 from katsuo.report.sections import sections_of
@@ -15,9 +16,12 @@ def write_report(path: Path, output: Path, *, examples: int = 3) -> list[Path]:
     """
     Write report.html, report.md and report.json about `path` into `output`; give their paths.
 
-    Raise `StoreError` for a folder that is neither a run nor an experiment, `MissingPackageError` without matplotlib.
+    Raise `StoreError` for a folder that is neither a run nor an experiment, `UsageError` where `output` is a URL, and
+    `MissingPackageError` without matplotlib.
     """
-    story = read_story(path, examples=examples)
+    if is_url(place(output)):
+        raise UsageError(f'a report is not written to "{place(output)}"', hint="give a folder of this machine with -o")
+    story = read_story(place(path), examples=examples)
     sections = sections_of(story)
     try:
         from katsuo.report.page import as_page

@@ -3,7 +3,7 @@ A pool of workers in other processes: who has which shard, what is done again wh
 
 Shards are handed out ahead of their turn, as far as the window goes, and outcomes wait where they were made until their
 turn comes, so that this process holds one at a time however large the run. A worker that is lost is replaced, and its
-shards are done again by others: a lost node costs the shards that were in flight on it.
+shards are done again by others: those in flight on it and, where its node is gone too, those whose outcomes lay there.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Pool(Generic[Outcome]):
         self._crew, self._workers, self._count = crew, workers, count
         self._order: deque[int] = deque()  # begun and not kept, oldest first
         self._waiting: deque[int] = deque()  # of these, those that no worker has
-        self._finished: dict[int, Any] = {}  # of these, where the outcome lies
+        self._finished: dict[int, tuple[Worker, Any]] = {}  # of these, who has done them, and where the outcome lies
         self._in_flight: dict[Any, tuple[Worker, int | None, Order]] = {}  # the shard None is a bench being opened
         self._losses: Counter[int | None] = Counter()
         self._has_warned = False
@@ -149,15 +149,16 @@ class Pool(Generic[Outcome]):
                 self._losses.pop(None, None)
             else:
                 worker.shards.remove(shard)
-                self._finished[shard] = order.outcome
+                self._finished[shard] = (worker, order.outcome)
 
     def _keep_in_order(self, keep: Callable[[int, Outcome], None]) -> None:
         while self._order and self._order[0] in self._finished:
             shard = self._order[0]
+            worker, reply = self._finished.pop(shard)
             try:
-                outcome: Outcome = self._crew.fetch(self._finished.pop(shard))
+                outcome: Outcome = self._crew.fetch(reply)
             except WorkerLostError as error:
-                self._do_again([shard], error)
+                self._do_again([shard, *self._drop_lost(worker)], error)
                 return
             keep(shard, outcome)
             self._order.popleft()
@@ -170,7 +171,29 @@ class Pool(Generic[Outcome]):
         self._crew.dismiss(worker.handle)
         if shard is None:
             self._count_loss(None, error)
-        self._do_again(worker.shards, error)
+        self._do_again([*worker.shards, *self._drop_lost(worker)], error)
+
+    def _drop_lost(self, worker: Worker) -> list[int]:
+        """
+        Give, and forget, the shards of a lost worker whose outcomes are gone with its node.
+
+        All are looked at now, so that they are done again side by side and not each when its turn has come.
+        """
+        lost = []
+        for shard, (maker, reply) in list(self._finished.items()):
+            if maker is worker and self._is_gone(reply):
+                del self._finished[shard]
+                lost.append(shard)
+        return lost
+
+    def _is_gone(self, outcome: Any) -> bool:
+        try:
+            self._crew.fetch(outcome)
+        except WorkerLostError:
+            return True
+        except Exception:  # what the work raised lies there: it is raised when the turn of its shard comes
+            return False
+        return False
 
     def _do_again(self, shards: list[int], error: Exception) -> None:
         for shard in shards:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -79,7 +80,7 @@ class RayCrew:
     def __init__(self, settings: RunnerSettings[Any]) -> None:
         options = settings.options
         self._open_bench = settings.open_bench
-        self._ray, self._own_folder = _connect(options)
+        self._ray, self._own_folder, self._has_joined = _connect(options)
         needs = {"CPU": options.cpus_per_worker, "GPU": options.gpus_per_worker}
         self._resources = {"num_cpus": needs["CPU"], "num_gpus": needs["GPU"]}
         self.count = options.workers or _room(self._ray.nodes(), needs)
@@ -135,9 +136,10 @@ class RayCrew:
         return self._ray.put(value)
 
     def close(self) -> None:
-        """Stop what was started; a cluster that was joined goes on."""
-        if self._own_folder:
+        """Stop what was started and leave what was joined; a Ray that was here before stays as it is."""
+        if self._own_folder or self._has_joined:
             self._ray.shutdown()
+        if self._own_folder:
             shutil.rmtree(self._own_folder, ignore_errors=True)
 
     def _actor(self, kind: type, *arguments: Any, **options: Any) -> Any:
@@ -192,8 +194,8 @@ class _Board:
         return told
 
 
-def _connect(options: RunnerOptions) -> tuple[ModuleType, Path | None]:
-    """Give Ray, connected, and the folder of its session where this process started it."""
+def _connect(options: RunnerOptions) -> tuple[ModuleType, Path | None, bool]:
+    """Give Ray, connected; the folder of its session where it was started here; and whether a cluster was joined."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
@@ -202,14 +204,33 @@ def _connect(options: RunnerOptions) -> tuple[ModuleType, Path | None]:
         message = f'runner "ray" needs the package "{error.name}", which is not installed'
         raise MissingPackageError(message, hint="pip install 'katsuo[ray]'") from error
     if ray.is_initialized():
-        return ray, None
+        _refuse_other_cluster(ray, options.address)
+        return ray, None, False
     if options.address == "local":
-        return ray, _start_here(ray, options)
+        return ray, _start_here(ray, options), False
     try:
         ray.init(address=options.address, **_SILENT)
     except Exception as error:  # Ray raises whatever it meets
         raise _no_cluster(options.address, error) from error
-    return ray, None
+    return ray, None, True
+
+
+def _refuse_other_cluster(ray: ModuleType, address: str) -> None:
+    """Raise `RunnerError` where this program has initialised a Ray that is not the one asked for."""
+    here = str(ray.get_runtime_context().gcs_address)
+    if address != "auto" and _resolved(address) != _resolved(here):
+        raise RunnerError(
+            f'this program has initialised Ray at "{here}", and the recipe asks for "{address}"',
+            hint="set `runner_options.address: auto` to use that one, or call `ray.shutdown()` first",
+        )
+
+
+def _resolved(address: str) -> tuple[str, str]:
+    host, _, port = address.rpartition(":")
+    try:
+        return socket.gethostbyname(host) if host else "", port
+    except OSError:
+        return host, port  # a name that nobody knows is no other name of the same machine
 
 
 def _start_here(ray: ModuleType, options: RunnerOptions) -> Path:

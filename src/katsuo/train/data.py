@@ -41,18 +41,31 @@ class Pairs(Protocol):
         ...
 
 
-def allow(places: Iterable[Place], settings: Data, terms: Mapping[str, str]) -> list[Place]:
-    """Give the places that the settings do not leave out; `terms` are those of each source's licence."""
+def allow(
+    places: Iterable[Place], settings: Data, terms: Mapping[str, str], rejected: Counter[str] | None = None
+) -> list[Place]:
+    """
+    Give the places that the settings do not leave out; `terms` are those of each source's licence.
+
+    Where terms are excluded, so is a source whose terms nobody recorded. What is left out is counted in `rejected`.
+    """
+    rejected = Counter() if rejected is None else rejected
     refused = {_term(word) for word in settings.exclude_license}
     if settings.weights and settings.balance == "none":
         raise UsageError("data.weights needs data.balance", hint="set data.balance=types")
-    allowed = [
-        place
-        for place in places
-        if terms.get(place.source) not in refused and settings.weights.get(place.task_type, 1.0) > 0
-    ]
+    allowed = []
+    for place in places:
+        its = terms.get(place.source, "not recorded")
+        if refused and its in refused | {"not recorded"}:
+            rejected[f"licence {its}"] += 1
+        elif settings.weights.get(place.task_type, 1.0) > 0:
+            allowed.append(place)
     if not allowed:
-        raise UsageError("no training pair is left", hint="relax data.exclude_license, or give another folder")
+        why = ", ".join(f"{count} left out: {reason}" for reason, count in rejected.items())
+        raise UsageError(
+            f"no training pair is left{f' ({why})' if why else ''}",
+            hint="relax data.exclude_license, or give a folder whose manifest.json names the terms of its sources",
+        )
     if unknown := set(settings.weights) - {place.task_type for place in allowed} - _left_out(settings.weights):
         raise UsageError(f'data.weights names "{min(unknown)}", of which there is no pair', hint="use full type names")
     return sorted(allowed, key=lambda place: place.order)

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import errno
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch.nn import functional
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
-from typing_extensions import override
 
-from katsuo.errors import StoreError, TrainError, UsageError
+from katsuo.engines.hf.load import choose_device
+from katsuo.errors import TrainError, UsageError
 from katsuo.train import processes
 from katsuo.train.encode import Encoded
 from katsuo.train.pack import Batch, collate, cut, split
 from katsuo.train.recipes import TrainRecipe
-from katsuo.train.watch import Best, OnProgress, Watch
+from katsuo.train.upkeep.best import Best
+from katsuo.train.upkeep.checkpoints import CHECKPOINTS, last_checkpoint
+from katsuo.train.upkeep.trouble import in_place_of, translated
+from katsuo.train.watch import OnProgress, Watch, has_loss_scaler
 
-CHECKPOINTS = "checkpoints"
-WHOLE = "complete"
-"""The file that is written into a checkpoint last."""
 _OPTIMIZERS = {"adamw": "adamw_torch", "paged_adamw": "paged_adamw_32bit", "adamw_8bit": "adamw_bnb_8bit"}
 _KEPT_CHECKPOINTS = 2
 _LARGEST_DIFFERENCE = 0.05
 """Of the logits' own size; sixteen-bit arithmetic in another order stays well below."""
-_FULL = ("No space left", "PytorchStreamWriter failed", "enforce fail at inline_container")
-"""What torch and safetensors say of a full disk."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +61,12 @@ class Examples(Dataset[Encoded]):
 class AnswerTrainer(Trainer):
     """The trainer of transformers, with logits where something is to be learned and nowhere else."""
 
-    def __init__(self, *, held_out: Sequence[Encoded], is_packed: bool, recipe: TrainRecipe, **told: Any) -> None:
+    def __init__(
+        self, *, held_out: Sequence[Encoded], is_packed: bool, recipe: TrainRecipe, output: Path, **told: Any
+    ) -> None:
         # A loss function of its own makes the trainer count the learned tokens of a whole update.
         super().__init__(**told, compute_loss_func=_never_called)
-        self._held_out = held_out
+        self._held_out, self._output = held_out, output
         self._is_packed = is_packed
         self._per_pass = recipe.micro_batch_size
         # Several processes have to pass equally often, or they wait for each other for ever.
@@ -98,7 +94,7 @@ class AnswerTrainer(Trainer):
         if not torch.isfinite(total):
             raise TrainError(
                 f"the loss of step {self.state.global_step + 1} is not a number",
-                hint="lower learning_rate; the last checkpoint is kept, and the same command goes on from it",
+                hint=in_place_of("learning_rate", self._output),
             )
         count = inputs["labels"].numel() if num_items_in_batch is None else num_items_in_batch
         loss = total / count * (self.accelerator.num_processes if num_items_in_batch is not None else 1)
@@ -106,7 +102,13 @@ class AnswerTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Give the held-out loss, a mean over all held-out tokens."""
-        loss = held_out_loss(self.model, self._held_out, is_packed=self._is_packed, per_pass=self._per_pass)
+        loss = held_out_loss(
+            self.model,
+            self._held_out,
+            is_packed=self._is_packed,
+            per_pass=self._per_pass,
+            most_tokens=self._most_tokens,
+        )
         metrics = {"eval_loss": loss}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -140,15 +142,18 @@ def _row_logits(model: Any, batch: Batch) -> torch.Tensor:
 
 
 @torch.no_grad()
-def held_out_loss(model: Any, examples: Sequence[Encoded], *, is_packed: bool, per_pass: int) -> float:
-    """Give the mean loss over all learned tokens of `examples`."""
+def held_out_loss(
+    model: Any, examples: Sequence[Encoded], *, is_packed: bool, per_pass: int, most_tokens: int | None = None
+) -> float:
+    """Give the mean loss over all learned tokens of `examples`, passed `per_pass` or `most_tokens` at a time."""
     was_training = model.training
     model.eval()
     total, count = 0.0, 0
     for start in range(0, len(examples), per_pass):
         batch = collate(examples[start : start + per_pass])
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        total += float(summed_loss(model, batch, is_packed=is_packed))
+        parts = cut(batch, most_tokens) if most_tokens else [batch]
+        total += sum(float(summed_loss(model, part, is_packed=is_packed)) for part in parts)
         count += batch["labels"].numel()
     model.train(was_training)
     return total / max(1, count)
@@ -196,32 +201,42 @@ def fit(
     """
     Train `model` in place and leave it with its best weights; begun again on the same `output`, go on.
 
-    Raise `TrainError` for a loss that is no number or too little memory and `StoreError` for a full disk; the last
-    whole checkpoint stays.
+    Raise `TrainError` for a loss that is no number or too little memory, `StoreError` for a full disk and `UsageError`
+    for settings that this machine cannot train with; the last whole checkpoint stays.
     """
-    is_packed = recipe.packing and can_pack(model, int(model.get_input_embeddings().weight.shape[0]))
     steps = steps_of(recipe, len(train))
-    place = output / CHECKPOINTS
-    last = last_checkpoint(place)
+    last = last_checkpoint(output)
     watch = Watch(recipe, output, steps=steps, best=best, on_progress=on_progress, train=train)
-    trainer = AnswerTrainer(
-        model=model,
-        args=_arguments(recipe, place, steps),
-        train_dataset=Examples(train),
-        data_collator=collate,
-        held_out=held_out,
-        is_packed=is_packed,
-        recipe=recipe,
-        callbacks=[watch, WholeCheckpoints()],
-    )
-    trainer.remove_callback(PrinterCallback)
-    with _translated(recipe, place):
-        watch.begin(trainer, resumed=last is not None, has_held_out=bool(held_out))
+    with translated(recipe, output):
+        is_packed = recipe.packing and can_pack(model, int(model.get_input_embeddings().weight.shape[0]))
+        trainer = _trainer(
+            recipe,
+            steps,
+            model=model,
+            output=output,
+            train_dataset=Examples(train),
+            held_out=held_out,
+            is_packed=is_packed,
+            callbacks=[watch],
+        )
+        watch.begin(trainer, last=last, has_held_out=bool(held_out))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         watch.end(trainer, has_held_out=bool(held_out))
     if recipe.packing and not is_packed:
         watch.warn(steps, "this model cannot take several examples in a row; each was passed alone")
     return Fitted(**watch.result())
+
+
+def _trainer(recipe: TrainRecipe, steps: int, *, output: Path, **told: Any) -> AnswerTrainer:
+    try:
+        arguments = _arguments(recipe, output / CHECKPOINTS, steps)
+        trainer = AnswerTrainer(args=arguments, data_collator=collate, recipe=recipe, output=output, **told)
+    except (ValueError, ImportError) as error:
+        raise UsageError(
+            f"the trainer does not take these settings here: {error}", hint="docs/training.md lists every setting"
+        ) from error
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def _arguments(recipe: TrainRecipe, place: Path, steps: int) -> TrainingArguments:
@@ -233,7 +248,7 @@ def _arguments(recipe: TrainRecipe, place: Path, steps: int) -> TrainingArgument
         )
     per_process = recipe.batch_size // count
     micro = min(recipe.micro_batch_size, per_process)
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(place),
         max_steps=steps,
         per_device_train_batch_size=micro,
@@ -255,57 +270,26 @@ def _arguments(recipe: TrainRecipe, place: Path, steps: int) -> TrainingArgument
         use_cpu=on_processor,
         # Whole weights are kept in float32 and computed with in sixteen bits; an adapter does so by itself.
         bf16=recipe.method == "full" and recipe.dtype == "bfloat16",
-        fp16=recipe.method == "full" and recipe.dtype == "float16",
+        fp16=has_loss_scaler(recipe),
         seed=recipe.seed,
         disable_tqdm=True,
         dataloader_pin_memory=not on_processor,
         ddp_find_unused_parameters=False,
     )
+    return _on_one_device(arguments, recipe)
 
 
-class WholeCheckpoints(TrainerCallback):
-    """Mark a checkpoint as whole once all of it is written."""
+def _on_one_device(arguments: TrainingArguments, recipe: TrainRecipe) -> TrainingArguments:
+    """
+    Keep one process on one GPU, the one that the recipe names.
 
-    @override
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write the mark."""
-        if state.is_world_process_zero:
-            (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / WHOLE).write_text("")
-
-
-def last_checkpoint(place: Path) -> Path | None:
-    """Give the last whole checkpoint and remove those that were cut short."""
-    whole = []
-    for folder in place.glob("checkpoint-*"):
-        if (folder / WHOLE).exists():
-            whole.append(folder)
-        elif processes.is_first():
-            shutil.rmtree(folder, ignore_errors=True)
-    return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
-
-
-@contextmanager
-def _translated(recipe: TrainRecipe, place: Path) -> Iterator[None]:
-    """Say what to do about a full disk and too little memory, and clear away the half-written checkpoint."""
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError, MemoryError) as error:
-        is_full = getattr(error, "errno", None) == errno.ENOSPC or any(word in str(error) for word in _FULL)
-        if is_full or isinstance(error, OSError | SafetensorError):
-            last_checkpoint(place)
-            what = "no space left on the disk" if is_full else f"cannot write: {error}"
-            raise StoreError(
-                f'{what} for a checkpoint in "{place}"',
-                hint="free some space and give the same command again: the last whole checkpoint is kept",
-            ) from error
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error).lower():
-            raise TrainError(f"there is not enough memory: {error}", hint=_smaller(recipe)) from error
-        raise
-
-
-def _smaller(recipe: TrainRecipe) -> str:
-    if recipe.micro_batch_size > 1:
-        return f"lower micro_batch_size (now {recipe.micro_batch_size})"
-    if not recipe.gradient_checkpointing:
-        return "set gradient_checkpointing to true"
-    return f"lower data.max_tokens (now {recipe.data.max_tokens}) or adapter.rank (now {recipe.adapter.rank})"
+    The trainer would copy the model to every GPU it sees and scatter each batch over them; a packed row cannot be cut.
+    """
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    device = choose_device(recipe.device)
+    if processes.count() == 1 and device.type == arguments.device.type and device.index is not None:
+        arguments.__dict__["_setup_devices"] = device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+    return arguments

@@ -10,12 +10,13 @@ from typing import Any
 
 from katsuo.train.data import Place, allow, count_types, draw_what_fits, hold_out
 from katsuo.train.encode import Encoder, limits_of
-from katsuo.train.job import identity_of, locate_adapter, open_output, run_job
+from katsuo.train.job import open_job, run_job
 from katsuo.train.load import load_base
 from katsuo.train.read import PairFolder
 from katsuo.train.recipes import TrainRecipe
 from katsuo.train.trained import Job, Trained
 from katsuo.train.watch import OnProgress
+from katsuo.train.weights.start import begin_from
 
 CODEC = "bonito-v1"
 
@@ -29,16 +30,16 @@ def train_generator(
     The same call goes on with a training that was stopped, and gives what is there when it was finished.
     """
     folder = PairFolder(pairs, is_checked=recipe.data.checked)
-    adapter = locate_adapter(start) if start else None
+    adapter, recipe = begin_from(start, recipe)
     data: dict[str, Any] = {"card": folder.card_hash()}
-    identity = identity_of("train-generator", model, recipe, data, adapter)
-    if finished := open_output(output, identity):
+    if finished := open_job("train-generator", model, output, recipe, data, start=adapter):
         return finished
     base = load_base(model, recipe)
     sources = folder.sources()
     terms = {str(source["source"]): str(source["terms"]) for source in sources}
     encoder = Encoder(base.tokenizer, end_tokens=base.end_tokens, limits=limits_of(recipe))
-    held_out, rest = hold_out(allow(folder.places(recipe.seed), recipe.data, terms), recipe.data)
+    allowed = allow(folder.places(recipe.seed), recipe.data, terms, encoder.ledger.rejected)
+    held_out, rest = hold_out(allowed, recipe.data)
     train = draw_what_fits(folder, rest, recipe, encoder)
     ledger = replace(encoder.ledger, rejected=Counter(encoder.ledger.rejected))
     watched = [example for example in encoder.encode(folder.pairs(held_out)) if example]

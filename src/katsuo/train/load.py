@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from katsuo.engines.hf.load import choose_device
-from katsuo.errors import MissingPackageError, ModelError
+from katsuo.errors import ModelError, TrainError
 from katsuo.models import KNOWN, is_adapter, locate, revision_of
 from katsuo.train.pack import ATTENTION
 from katsuo.train.recipes import TrainRecipe
+from katsuo.train.upkeep.trouble import is_out_of_memory, require_packages
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,12 @@ class Base:
 
 
 def load_base(name: str, recipe: TrainRecipe) -> Base:
-    """Load a known model, a hub model or a folder; raise `ModelError` when it cannot be trained."""
+    """
+    Load a known model, a hub model or a folder; raise `ModelError` when it cannot be trained.
+
+    Raise `MissingPackageError` for what the recipe needs, and `TrainError` where memory does not hold the weights.
+    """
+    require_packages(recipe)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     folder = locate(name)
     if is_adapter(folder):
@@ -51,7 +56,11 @@ def load_base(name: str, recipe: TrainRecipe) -> Base:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **told)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, MemoryError, SafetensorError, ImportError) as error:
+        if is_out_of_memory(error):
+            raise TrainError(
+                f'there is not enough memory for the weights in "{folder}": {error}', hint=_lighter(recipe)
+            ) from error
         raise ModelError(f'cannot load the model in "{folder}": {error}', hint="pull the model again") from error
     model.set_attn_implementation(ATTENTION)
     return Base(
@@ -73,14 +82,14 @@ def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(int(token) for token in [*several, tokenizer.eos_token_id] if token is not None)
 
 
+def _lighter(recipe: TrainRecipe) -> str:
+    if recipe.method == "full":
+        return "set method to lora, whose frozen weights take half and which needs no room for their optimiser"
+    smaller = "give a smaller --model"
+    return smaller if recipe.quantization != "none" else f"set quantization to nf4 (needs a GPU), or {smaller}"
+
+
 def _quantization(kind: str) -> Any:
-    try:
-        importlib.import_module("bitsandbytes")
-    except ImportError as error:
-        raise MissingPackageError(
-            f'quantization "{kind}" needs the package "bitsandbytes", which is not installed',
-            hint="pip install 'katsuo[train]', or set quantization to none",
-        ) from error
     from transformers import BitsAndBytesConfig
 
     four_bit = {

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from katsuo.models.locate import read_manifest
 from katsuo.store import Run
 from katsuo.tasks.style import choose_style
 from katsuo.train.data import allow, count_types, draw_what_fits, hash_of, hold_out
-from katsuo.train.encode import Encoded, Encoder, Styler, limits_of, styler
-from katsuo.train.job import identity_of, locate_adapter, open_output, run_job
+from katsuo.train.encode import Encoded, Encoder, Ledger, Styler, limits_of, styler
+from katsuo.train.job import open_job, run_job
 from katsuo.train.load import Base, load_base
 from katsuo.train.read import RunExamples, passage_places, passage_texts, read_instructions, run_hash
 from katsuo.train.recipes import TrainRecipe
 from katsuo.train.trained import Job, Trained
 from katsuo.train.watch import OnProgress
+from katsuo.train.weights.start import begin_from
 
 
 def adapt(
@@ -31,9 +33,9 @@ def adapt(
 
     The same call goes on with a training that was stopped, and gives what is there when it was finished.
     """
-    adapter = locate_adapter(start) if start else None
+    adapter, recipe = begin_from(start, recipe)
     data: dict[str, Any] = {"examples": run_hash(run, "examples")}
-    if finished := open_output(output, identity_of("adapt", model, recipe, data, adapter)):
+    if finished := open_job("adapt", model, output, recipe, data, start=adapter):
         return finished
     base = load_base(model, recipe)
     style, style_name = style_of(base, recipe)
@@ -43,7 +45,7 @@ def adapt(
     drawn = draw_what_fits(source, rest, recipe, encoder)
     ledger = replace(encoder.ledger, rejected=Counter(encoder.ledger.rejected))
     watched = [example for example in encoder.encode(source.pairs(held_out)) if example]
-    train, replayed = _mix(list(drawn.values()), base, style, recipe)
+    train, replayed = _mix(list(drawn.values()), base, style, recipe, ledger)
     data |= {"types": count_types(drawn), "held_out": len(watched), "replayed": replayed, "style": style_name}
     data |= {"reworded": len(source.reworded)}
     job = Job("adapt", base, recipe, output, data, start=adapter)
@@ -58,17 +60,17 @@ def pretrain(
 
     A passage longer than `data.max_tokens` is split into windows; nothing is left out.
     """
-    adapter = locate_adapter(start) if start else None
+    adapter, recipe = begin_from(start, recipe)
     data: dict[str, Any] = {"passages": run_hash(run, "passages")}
-    if finished := open_output(output, identity_of("pretrain", model, recipe, data, adapter)):
+    if finished := open_job("pretrain", model, output, recipe, data, start=adapter):
         return finished
     base = load_base(model, recipe)
     encoder = Encoder(base.tokenizer, end_tokens=base.end_tokens, limits=limits_of(recipe))
     held_out, rest = hold_out(allow(passage_places(run, recipe.seed), recipe.data, {}), recipe.data)
     windows = list(encoder.windows(passage_texts(run, rest[: recipe.data.examples])))
-    ledger = replace(encoder.ledger)
+    ledger = replace(encoder.ledger, rejected=Counter(encoder.ledger.rejected))
     watched = list(encoder.windows(passage_texts(run, held_out)))
-    train, replayed = _mix(windows, base, style_of(base, recipe)[0], recipe)
+    train, replayed = _mix(windows, base, style_of(base, recipe)[0], recipe, ledger)
     data |= {"windows": len(windows), "held_out": len(watched), "replayed": replayed}
     job = Job("pretrain", base, recipe, output, data, start=adapter)
     return run_job(job, train, watched, ledger, on_progress)
@@ -90,18 +92,19 @@ def style_of(base: Base, recipe: TrainRecipe) -> tuple[Styler, str]:
     return styler(name, recipe.prompt_template), name
 
 
-def _mix(train: Sequence[Encoded], base: Base, style: Styler, recipe: TrainRecipe) -> tuple[list[Encoded], int]:
-    """Add general instructions until they are `replay_share` of all; give how many were added."""
+def _mix(
+    train: Sequence[Encoded], base: Base, style: Styler, recipe: TrainRecipe, ledger: Ledger
+) -> tuple[list[Encoded], int]:
+    """Add general instructions until they are `replay_share` of all; give how many, and count what did not fit."""
     share, place = recipe.data.replay_share, recipe.data.replay
     if not place or not share:
         return list(train), 0
     wanted = max(1, round(len(train) * share / (1 - share)))
     told = sorted(read_instructions(Path(place)), key=lambda pair: hash_of(f"{recipe.seed} {json.dumps(pair)}"))
     encoder = Encoder(base.tokenizer, end_tokens=base.end_tokens, limits=limits_of(recipe))
-    replayed: list[Encoded] = []
-    for example in encoder.encode(style(instruction, response) for instruction, response in told):
-        if example and len(replayed) < wanted:
-            replayed.append(example)
+    encoded = encoder.encode(style(instruction, response) for instruction, response in told)
+    replayed = list(islice(filter(None, encoded), wanted))
+    ledger.rejected.update({f"{reason} (replayed)": count for reason, count in encoder.ledger.rejected.items()})
     if len(replayed) < wanted:
         raise UsageError(
             f'"{place}" gives {len(replayed)} of the {wanted} examples that data.replay_share asks for',

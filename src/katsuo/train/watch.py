@@ -9,16 +9,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
-from katsuo.errors import TrainError
+from katsuo.errors import StoreError, TrainError
 from katsuo.train import processes
 from katsuo.train.encode import Encoded
 from katsuo.train.recipes import TrainRecipe
+from katsuo.train.upkeep.best import Best
+from katsuo.train.upkeep.checkpoints import mark_whole, seconds_until
+from katsuo.train.upkeep.trouble import in_place_of
 
 METRICS = "metrics.jsonl"
 _PART_WAYS = 1.03
@@ -41,22 +44,6 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-class Best(Protocol):
-    """Where the best weights are kept while training goes on."""
-
-    def keep(self, step: int, loss: float) -> None:
-        """Keep the model's weights as they are now."""
-        ...
-
-    def restore(self) -> int | None:
-        """Put the kept weights back and give their step; None when none are kept."""
-        ...
-
-    def read(self) -> tuple[int, float] | None:
-        """Give the step and the loss of the weights that are kept."""
-        ...
-
-
 class Watch(TrainerCallback):
     """See every update; told to the terminal through `on_progress`, to `metrics.jsonl` line by line."""
 
@@ -70,7 +57,8 @@ class Watch(TrainerCallback):
         on_progress: OnProgress,
         train: Sequence[Encoded],
     ) -> None:
-        self._recipe, self._path, self._steps, self._best = recipe, output / METRICS, steps, best
+        self._recipe, self._steps, self._best = recipe, steps, best
+        self._output, self._path = output, output / METRICS
         self._on_progress = on_progress
         self._mean_tokens = sum(len(example.tokens) for example in train) / max(1, len(train))
         self._lines: list[dict[str, Any]] = []
@@ -79,16 +67,17 @@ class Watch(TrainerCallback):
         self._warnings: list[str] = []
         self._evaluate: Callable[[], float] | None = None
         self._started = self._last_save = self._last_log = time.monotonic()
-        self._last_log_step = self._first_step = 0
-        self._stopped_early = False
+        self._last_log_step = 0
+        self._seconds_before = 0.0
+        self._stopped_early = self._is_overfitting = False
         self._step = 0
 
-    def begin(self, trainer: Any, *, resumed: bool, has_held_out: bool) -> None:
-        """Read the lines of an interrupted training; take the first reading of a new one."""
+    def begin(self, trainer: Any, *, last: Path | None, has_held_out: bool) -> None:
+        """Read the lines of a training that was interrupted after the checkpoint `last`; else take a first reading."""
         if has_held_out:
             self._evaluate = lambda: float(trainer.evaluate()["eval_loss"])
-        if resumed:
-            self._lines = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
+        if last:
+            self._lines, self._seconds_before = _read_lines(self._path), seconds_until(last)
             return
         if self._evaluate:
             self._read_held_out(0, self._evaluate())
@@ -98,28 +87,41 @@ class Watch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Forget what an interrupted training noted after its last checkpoint."""
-        self._step = self._first_step = self._last_log_step = state.global_step
+        self._step = self._last_log_step = state.global_step
         self._lines = [line for line in self._lines if line["step"] <= state.global_step]
+        self._take_up_kept(state.global_step)
         if processes.is_first():
-            self._path.write_text("".join(json.dumps(line) + "\n" for line in self._lines), encoding="utf-8")
+            partial = self._path.with_suffix(".partial")
+            partial.write_text("".join(json.dumps(line) + "\n" for line in self._lines), encoding="utf-8")
+            partial.replace(self._path)
         self._losses.extend(line["loss"] for line in self._lines if "loss" in line)
         for line in self._lines:
             if "held_out_loss" in line:
                 self._readings.append((line["step"], line["held_out_loss"], line.get("train_loss", math.inf)))
         self._started = self._last_save = self._last_log = time.monotonic()
 
+    def _take_up_kept(self, step: int) -> None:
+        """Note the reading of the weights that are kept, where its line was lost: no worse one may replace them."""
+        kept = self._best.read() if self._evaluate else None
+        read = {line["step"] for line in self._lines if "held_out_loss" in line}
+        if kept and kept[0] <= step and kept[0] not in read:
+            self._lines.append({"step": kept[0], "held_out_loss": round(kept[1], 5)})
+            self._lines.sort(key=lambda line: line["step"])
+
     @override
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Refuse to take a step along a gradient that is no number."""
+        """Refuse to take a step along a gradient that is no number; a loss scaler skips such steps by itself."""
+        if has_loss_scaler(self._recipe):
+            return
         weights = kwargs["model"].parameters()
         gradients = [processes.part_of(weight.grad) for weight in weights if weight.grad is not None]
         norms = torch._foreach_norm(gradients)
         if not torch.isfinite(torch.stack([norm.to(norms[0].device) for norm in norms])).all():
             raise TrainError(
                 f"the gradient of step {state.global_step + 1} is not a number",
-                hint="lower learning_rate; the last checkpoint is kept, and the same command goes on from it",
+                hint=in_place_of("learning_rate", self._output),
             )
 
     @override
@@ -136,6 +138,12 @@ class Watch(TrainerCallback):
         if by_count or processes.as_the_first(is_time, args.device):
             self._last_save = time.monotonic()
             control.should_save = True
+
+    @override
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Mark a checkpoint as whole once all of it is written."""
+        if state.is_world_process_zero:
+            mark_whole(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", seconds=self._seconds())
 
     @override
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -166,15 +174,19 @@ class Watch(TrainerCallback):
             return
         self._read_held_out(step, kwargs["metrics"]["eval_loss"])
         self._last_log = time.monotonic()
-        best_step = min(self._readings, key=lambda reading: reading[1])[0]
+        best_step = min(self._trained_readings(), key=lambda reading: reading[1])[0]
         since = sum(reading[0] > best_step for reading in self._readings)
         if self._recipe.patience and since >= self._recipe.patience:
             self._stopped_early = True
             control.should_training_stop = True
 
+    def _trained_readings(self) -> list[tuple[int, float, float]]:
+        """Give the readings after an update: the weights before training are the base's, and are not kept."""
+        return [reading for reading in self._readings if reading[0] > 0]
+
     def _read_held_out(self, step: int, loss: float) -> None:
         train_loss = sum(self._losses) / len(self._losses) if self._losses else math.inf
-        is_best = all(loss < reading[1] for reading in self._readings)
+        is_best = all(loss < reading[1] for reading in self._trained_readings())
         self._readings.append((step, loss, train_loss))
         line = {"step": step, "held_out_loss": round(loss, 5)}
         if math.isfinite(train_loss):
@@ -192,7 +204,9 @@ class Watch(TrainerCallback):
         # The first reading comes before any training loss: a rise over it alone is no overfitting.
         read = [reading for reading in self._readings if math.isfinite(reading[2])]
         best_step, best_loss, best_train = min(read, default=(step, loss, train_loss), key=lambda reading: reading[1])
-        if best_step < step and loss > best_loss * _PART_WAYS and train_loss < best_train and not self._warnings:
+        parts = best_step < step and loss > best_loss * _PART_WAYS and train_loss < best_train
+        if parts and not self._is_overfitting:
+            self._is_overfitting = True
             self.warn(
                 step,
                 f"training and held-out loss part ways: held out {loss:.3f} at step {step}, {best_loss:.3f} at step "
@@ -205,9 +219,17 @@ class Watch(TrainerCallback):
         self._tell(step, warning=text)
 
     def end(self, trainer: Any, *, has_held_out: bool) -> None:
-        """Take the last reading and put the best weights back."""
+        """Put the best weights back, and warn where they are worse than none."""
         del trainer
         self._best_step = (self._best.restore() if has_held_out else None) or self._step
+        held_out = {step: loss for step, loss, _ in self._readings}
+        before, after = held_out.get(0), held_out.get(self._best_step)
+        if before is not None and after is not None and after >= before:
+            self.warn(
+                self._best_step,
+                f"the trained model is worse than the model before training: held-out loss {before:.3f} before, "
+                f"{after:.3f} after update {self._best_step}, the best one",
+            )
 
     def result(self) -> dict[str, Any]:
         """Give the fields of `Fitted`."""
@@ -219,11 +241,15 @@ class Watch(TrainerCallback):
             "loss": losses[-1] if losses else None,
             "held_out_loss": held_out.get(self._best_step),
             "first_held_out_loss": held_out.get(0),
-            "tokens": round((self._step - self._first_step) * self._recipe.batch_size * self._mean_tokens),
-            "seconds": round(time.monotonic() - self._started, 1),
+            "tokens": round(self._step * self._recipe.batch_size * self._mean_tokens),
+            "seconds": round(self._seconds(), 1),
             "stopped_early": self._stopped_early,
             "warnings": tuple(self._warnings),
         }
+
+    def _seconds(self) -> float:
+        """Give the seconds of the whole training, without those that an interrupted one lost."""
+        return self._seconds_before + time.monotonic() - self._started
 
     def _write(self, line: dict[str, Any]) -> None:
         self._lines.append(line)
@@ -235,3 +261,24 @@ class Watch(TrainerCallback):
     def _tell(self, step: int, **values: Any) -> None:
         if processes.is_first():
             self._on_progress(Progress(step, self._steps, **values))
+
+
+def has_loss_scaler(recipe: TrainRecipe) -> bool:
+    """Say whether gradients are scaled, as whole weights in float16 need it; an adapter's own are in float32."""
+    return recipe.method == "full" and recipe.dtype == "float16"
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read the lines of metrics but a last one that was cut short."""
+    lines: list[dict[str, Any]] = []
+    try:
+        texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, text in enumerate(texts, start=1):
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                if number < len(texts):
+                    raise
+    except (OSError, ValueError) as error:
+        raise StoreError(f'cannot read "{path}": {error}', hint="give another folder with -o") from error
+    return lines

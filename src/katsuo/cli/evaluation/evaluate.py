@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from katsuo.cli.options import AsJson, Change
+from katsuo.cli.options import AsJson
 from katsuo.errors import UsageError
 from katsuo.settings import read_pairs
 
@@ -48,7 +48,9 @@ def evaluate(
     engine: Annotated[str | None, typer.Option(help="Who answers.")] = None,
     base_url: Annotated[str | None, typer.Option(help="Where the server of the engine openai listens.")] = None,
     dtype: Annotated[str | None, typer.Option(help="bfloat16, float32, …; auto takes the model's own.")] = None,
-    change: Change = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other setting, such as max_new_tokens=40. Repeatable.")
+    ] = None,
     export_harness: Annotated[
         Path | None, typer.Option(help="Write tasks of lm-evaluation-harness for the first model there; score nothing.")
     ] = None,
@@ -108,7 +110,7 @@ def _print(found: list[Evaluation], *, as_json: bool) -> None:
     for one in found:
         typer.echo(f"{one.name}  ({one.path})")
         for name, scores in one.scores["sets"].items():
-            shown = f"{scores['mean']:6.1f} ± {scores['spread']:.1f} {scores['metric']}"
+            shown = f"{scores['mean']:6.1f} ± {scores['spread']:.1f} {scores['metric']}{_beside(scores)}"
             typer.echo(f"  {name:<24} {shown}, {scores['items']} items, {len(scores['templates'])} templates")
             if overlap := scores.get("overlap"):
                 where = f"{overlap['passages']} by their passage, {overlap['questions']} by their question"
@@ -117,6 +119,9 @@ def _print(found: list[Evaluation], *, as_json: bool) -> None:
         typer.echo(f"warning: {warning}")
     if said:
         typer.echo(f"{found[0].name}: {said}")
+    for pair in comparisons:
+        for name in pair.sets if len(pair.sets) > 1 else ():
+            typer.echo(f"  {name:<24} {verdict([pair.claim(name)])}")
 
 
 def _plain(one: Comparison) -> dict[str, Any]:
@@ -124,8 +129,26 @@ def _plain(one: Comparison) -> dict[str, Any]:
     return {
         "system": one.system,
         "baseline": one.baseline,
-        "gains": {name: {"difference": gain.difference, "interval": gain.interval} for name, gain in gains.items()},
+        "gains": {
+            name: {
+                "difference": gain.difference,
+                "interval": gain.interval,
+                "is_significant": gain.is_significant,
+                "items": gain.items,
+            }
+            for name, gain in gains.items()
+        },
     }
+
+
+def _beside(scores: dict[str, Any]) -> str:
+    """Give the other score of a set, the mean over its templates."""
+    found: dict[str, list[float]] = {}
+    for one in scores["templates"].values():
+        for key, value in one.items():
+            if isinstance(value, float) and key != scores["metric"]:
+                found.setdefault(key, []).append(value)
+    return "".join(f", {sum(values) / len(values):.1f} {key}" for key, values in found.items())
 
 
 def _warnings(found: list[Evaluation]) -> list[str]:

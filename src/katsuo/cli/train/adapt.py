@@ -10,9 +10,6 @@ import typer
 from katsuo.cli.options import AsJson, Change
 from katsuo.cli.train import flags as shared
 
-PAPER_STEPS = 10_000
-"""The paper trains a target for this many updates or one epoch, whichever is less."""
-
 
 def add_to(app: typer.Typer, summary: str) -> None:
     app.command("adapt", help=summary)(adapt)
@@ -32,7 +29,7 @@ def adapt(
     quiet: shared.Quiet = False,
 ) -> None:
     flags = {"seed": seed, "data__replay": replay, "data__replay_share": replay_share}
-    settings = shared.make_recipe(recipe, change, max_steps=PAPER_STEPS, **flags)
+    settings = shared.make_recipe(recipe, "target", change, **flags)
     with shared.extra_needed():
         from katsuo.store import Run
         from katsuo.train.target import adapt as train

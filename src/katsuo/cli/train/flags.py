@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from katsuo.errors import MissingPackageError
+from katsuo.errors import MissingPackageError, UsageError
 from katsuo.settings import read_pairs
 
 if TYPE_CHECKING:
-    from katsuo.train.recipes import TrainRecipe
+    from katsuo.train.recipes import TrainRecipe, What
     from katsuo.train.trained import Trained
     from katsuo.train.watch import Progress
 
@@ -32,13 +32,16 @@ Replay = Annotated[str | None, typer.Option(help="General instructions to mix in
 ReplayShare = Annotated[float | None, typer.Option(help="Share of the examples that come from --replay.")]
 
 
-def make_recipe(name: str, change: list[str] | None, *, max_steps: int | None = None, **flags: Any) -> TrainRecipe:
+def make_recipe(name: str, what: What, change: list[str] | None, **flags: Any) -> TrainRecipe:
     """Lay the flags that were given over the named recipe; `__` in a name reaches into a group."""
     from katsuo.train.recipes import named_recipe
 
     changes = {key.replace("__", "."): value for key, value in flags.items() if value is not None}
     changes |= read_pairs(change or [], such_as="max_steps=2")
-    return named_recipe(name, max_steps=max_steps).override(changes)
+    recipe = named_recipe(name, what).override(changes)
+    if "data.replay_share" in changes and not recipe.data.replay:
+        raise UsageError("there is nothing to take the replay share from", hint="give --replay FILE with instructions")
+    return recipe
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import typer
 
 from katsuo.cli.options import AsJson, Change
 from katsuo.cli.train import flags as shared
-from katsuo.cli.train.adapt import PAPER_STEPS
 
 
 def add_to(app: typer.Typer, summary: str) -> None:
@@ -31,7 +30,7 @@ def pretrain(
     quiet: shared.Quiet = False,
 ) -> None:
     flags = {"seed": seed, "data__replay": replay, "data__replay_share": replay_share}
-    settings = shared.make_recipe(recipe, change, max_steps=PAPER_STEPS, **flags)
+    settings = shared.make_recipe(recipe, "target", change, **flags)
     with shared.extra_needed():
         from katsuo.store import Run
         from katsuo.train.target import as_many_steps_as

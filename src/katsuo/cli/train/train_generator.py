@@ -28,7 +28,7 @@ def train_generator(
     quiet: shared.Quiet = False,
 ) -> None:
     words = tuple(word.strip() for word in exclude_license.split(",") if word.strip())
-    settings = shared.make_recipe(recipe, change, seed=seed, data__exclude_license=words or None)
+    settings = shared.make_recipe(recipe, "generator", change, seed=seed, data__exclude_license=words or None)
     with shared.extra_needed():
         from katsuo.train.generator import train_generator as train
 

@@ -62,7 +62,7 @@ class HfEngine:
     def _codec(self) -> str:
         """Name the codec that the model's files speak of; a recipe that names one does not need them to."""
         try:
-            return codec_of(self._settings.model, self._settings.adapter)
+            return codec_of(self._settings.model, self._settings.adapter, self._settings.options.revision)
         except ModelError:
             return UNKNOWN_CODEC
 

@@ -41,8 +41,8 @@ class LoadedModel:
 def load_model(settings: EngineSettings) -> LoadedModel:
     """Load what `settings` names; raise `ModelError` when it is not here, not whole or not safe to load."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    folder, adapter = locate_parts(settings.model, settings.adapter)
     options = settings.options
+    folder, adapter = locate_parts(settings.model, settings.adapter, options.revision)
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f'the model in "{folder}" has no .safetensors file', hint="give a model whose weights are safetensors"
@@ -59,9 +59,8 @@ def load_model(settings: EngineSettings) -> LoadedModel:
     if adapter:
         model = merge_adapter(model, adapter)
     model = model.to(choose_device(options.device)).eval()
-    return LoadedModel(
-        model, tokenizer, locate(settings.model), _end_tokens(model, tokenizer), _context_tokens(model, tokenizer)
-    )
+    named = locate(settings.model, options.revision)
+    return LoadedModel(model, tokenizer, named, _end_tokens(model, tokenizer), _context_tokens(model, tokenizer))
 
 
 def choose_device(wanted: str) -> torch.device:

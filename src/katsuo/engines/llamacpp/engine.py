@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import math
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 
@@ -16,7 +17,7 @@ from katsuo.engines.llamacpp.prompts import Encoder
 from katsuo.engines.llamacpp.score import Scored, encode_choices, score
 from katsuo.engines.llamacpp.slots import in_units, over_slots
 from katsuo.engines.llamacpp.writing import Row, Writer
-from katsuo.errors import EngineError, ModelError
+from katsuo.errors import EngineError, ModelError, RecipeError
 from katsuo.models import public_name
 from katsuo.models.gguf_files.find import find_gguf, gguf_codec, gguf_revision
 from katsuo.records import Completion, Prompt
@@ -24,6 +25,7 @@ from katsuo.records import Completion, Prompt
 _FIRST_TOKENS = 768
 """Room in a slot at first; prompts that need more make it larger."""
 _STEP_TOKENS = 256
+_SMALLER = "lower engine_options.batch_size or sampling.max_new_tokens"
 
 
 class LlamaCppEngine:
@@ -37,11 +39,18 @@ class LlamaCppEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
+        if settings.options.revision:
+            raise RecipeError(
+                f'engine_options.revision is "{settings.options.revision}", but a GGUF file has no revisions',
+                hint="leave it out; `katsuo pull --gguf NAME --revision REVISION` makes the file of one",
+            )
         self._path = find_gguf(settings.model)
         self._adapter = find_beside(settings.adapter, self._path) if settings.adapter else None
         self._model = self._open(_FIRST_TOKENS)
         self._encoder = Encoder(self._model)
         trained = int(self._model.about["n_ctx_train"])
+        self._too_much: float = math.inf
+        """Tokens of a slot for which there was no memory."""
         self._context_tokens = min(settings.options.context_tokens or trained, trained)
 
     def _open(self, slot_tokens: int) -> LlamaModel:
@@ -77,9 +86,13 @@ class LlamaCppEngine:
                 rows.append(row)
         if not rows:
             return
-        self._make_room(max(len(row.tokens) for row in rows) + sampling.max_new_tokens)
+        needs = {row.place: len(row.tokens) + sampling.max_new_tokens for row in rows}
+        room = self._make_room(needs.values())
+        for row in rows:
+            if needs[row.place] > room:
+                yield row.place, Completion(finish="error", error=f"{self._no_room(needs[row.place])}; {_SMALLER}")
         slots = self._model.shape.slots
-        units = in_units(rows, slots, beginning=lambda row: row.tokens)
+        units = in_units([row for row in rows if needs[row.place] <= room], slots, beginning=lambda row: row.tokens)
         writer = Writer(self._model, self._encoder.encode_plain, sampling)
         with closing(over_slots(units, slots, writer.write)) as ended:
             for row, completion in ended:
@@ -99,10 +112,13 @@ class LlamaCppEngine:
         asked = [one for one in encoded if isinstance(one, Scored)]
         found: dict[int, Scores] = {}
         if asked:
-            self._make_room(max(one.longest for one in asked))
+            room = self._make_room(one.longest for one in asked)
+            for one in asked:
+                found[one.place] = Scores(finish="error", error=f"{self._no_room(one.longest)}; {_SMALLER}")
+            asked = [one for one in asked if one.longest <= room]
             slots = self._model.shape.slots
             units = in_units(asked, slots, beginning=lambda one: one.prompt)
-            found = {one.place: scores for one, scores in over_slots(units, slots, partial(score, self._model))}
+            found |= {one.place: scores for one, scores in over_slots(units, slots, partial(score, self._model))}
         return [one if isinstance(one, Scores) else found[one.place] for one in encoded]
 
     def _row(self, place: int, prompt: Prompt, sampling: Sampling) -> Row | Completion:
@@ -117,17 +133,29 @@ class LlamaCppEngine:
             return Completion(finish="too_long")
         return Row(place, prompt, tuple(tokens))
 
-    def _make_room(self, tokens: int) -> None:
-        """Open the model again with longer slots where a prompt with its answer needs them."""
-        if tokens <= self._model.shape.slot_tokens:
-            return
-        room = -(-tokens // _STEP_TOKENS) * _STEP_TOKENS
+    def _make_room(self, needs: Iterable[int]) -> int:
+        """
+        Open the model again with longer slots where prompts with their answers need them, and give how long they are.
+
+        Where there is no memory for the longest, the next longest has its turn: what is too long is refused alone.
+        """
+        had = self._model.shape.slot_tokens
+        wanted = {-(-tokens // _STEP_TOKENS) * _STEP_TOKENS for tokens in needs if tokens > had}
+        rooms = sorted((room for room in wanted if room < self._too_much), reverse=True)
+        if not rooms:
+            return had
         del self._model, self._encoder  # first, so that there is memory for one at a time
-        try:
-            self._model = self._open(room)
-        except ModelError as error:
-            raise EngineError(
-                f"llama.cpp finds no room for {self._settings.options.batch_size} slots of {room} tokens",
-                hint="lower engine_options.batch_size or sampling.max_new_tokens",
-            ) from error
-        self._encoder = Encoder(self._model)
+        for room in (*rooms, had):
+            try:
+                self._model = self._open(room)
+            except ModelError as error:
+                if room == had:
+                    raise EngineError(self._no_room(had), hint=_SMALLER) from error
+                self._too_much = room
+            else:
+                self._encoder = Encoder(self._model)
+                return room
+        raise AssertionError("the last room returns or raises")
+
+    def _no_room(self, tokens: int) -> str:
+        return f"llama.cpp finds no room for {self._settings.options.batch_size} slots of {tokens} tokens"

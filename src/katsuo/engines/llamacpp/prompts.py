@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import jinja2
@@ -25,7 +25,8 @@ class Encoder:
 
     def __init__(self, model: LlamaModel) -> None:
         self._model = model
-        self._has_control = lru_cache(_KEPT_TEXTS)(self._look_for_control)
+        # By the model alone: an encoder that held itself would hold the model after it was let go.
+        self._has_control = lru_cache(_KEPT_TEXTS)(partial(_holds_control, model))
 
     @property
     def has_template(self) -> bool:
@@ -91,8 +92,9 @@ class Encoder:
         told: dict[str, Any] = {name: self._model.properties.get(name, "") for name in ("bos_token", "eos_token")}
         return self._template.render(messages=chat, add_generation_prompt=is_open, **told)
 
-    def _look_for_control(self, text: str) -> bool:
-        return self._model.tokens(text) != self._model.tokens(text, has_control=True)
+
+def _holds_control(model: LlamaModel, text: str) -> bool:
+    return model.tokens(text) != model.tokens(text, has_control=True)
 
 
 def _refuse(words: str) -> None:

@@ -13,6 +13,7 @@ from katsuo.engines.openai_server.endpoint import Endpoint
 from katsuo.engines.openai_server.gate import Gate
 from katsuo.engines.openai_server.greet import Served, ask_tokens, can_tokenize, greet
 from katsuo.engines.openai_server.line import Line
+from katsuo.engines.openai_server.not_taken import NotTaken
 from katsuo.engines.openai_server.patience import Patience
 from katsuo.engines.openai_server.score import ScoringEngine, find_way
 from katsuo.engines.openai_server.width import Width
@@ -32,7 +33,8 @@ class OpenAIEngine:
     def __init__(self, served: Served, patience: Patience, background: Background) -> None:
         self._served = served
         self._background = background
-        self._endpoints = {is_chat: Endpoint(served, patience, is_chat) for is_chat in (False, True)}
+        self._not_taken = NotTaken()
+        self._endpoints = {chat: Endpoint(served, patience, chat, self._not_taken) for chat in (False, True)}
         self._opening = {is_chat: asyncio.Lock() for is_chat in self._endpoints}
         self._open: set[bool] = set()
         self._gate = patience.gate
@@ -41,7 +43,8 @@ class OpenAIEngine:
     def info(self) -> ModelInfo:
         """Say which model this is."""
         served = self._served
-        return ModelInfo("openai", served.public_name, served.revision, served.codec, served.context_tokens)
+        told = (served.public_name, served.revision, served.codec, served.context_tokens)
+        return ModelInfo("openai", *told, not_taken=self._not_taken.names)
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         """Give one completion per prompt, in order; raise `EngineError` when the server answers no more."""

@@ -13,11 +13,13 @@ from typing import Any
 from katsuo.engines.base import UNKNOWN_CODEC, EngineSettings
 from katsuo.engines.openai_server.dialects import DIALECTS, PLAIN, Dialect
 from katsuo.engines.openai_server.line import Line, Refusal, Reply, Trouble
-from katsuo.engines.openai_server.patience import Patience
+from katsuo.engines.openai_server.patience import Patience, denied
 from katsuo.errors import EngineError, ModelError
 from katsuo.models import codec_of
 from katsuo.models.known import codec_by_name, find_known
 
+PROBE = "Name a tree."
+"""A harmless question, to see what a server takes."""
 _USUAL_CONTEXT_TOKENS = 4096
 _FACTS = ("id", "root", "max_model_len", "meta")
 """What a list of models says about the weights themselves, in the servers that say it."""
@@ -44,8 +46,10 @@ async def greet(patience: Patience, settings: EngineSettings) -> Served:
     """Ask which models are served and choose; raise `EngineError` when nobody answers or the model is not there."""
     line = patience.line
     async with patience.gate.passed() as place:
-        outcome = await patience.ask(place, f"{line.address}/models")
-    if not isinstance(outcome, Reply):
+        outcome = await patience.ask(place, f"{line.address}/models", is_probe=True)
+    if isinstance(outcome, Refusal) and outcome.is_denial:
+        await _check_key(patience, settings.model, outcome)
+    elif not isinstance(outcome, Reply):
         raise EngineError(
             f'the server at "{line.address}" gives no list of its models: {outcome.words}',
             hint="check --base-url: it ends where the protocol begins, as a rule in /v1",
@@ -63,8 +67,25 @@ async def greet(patience: Patience, settings: EngineSettings) -> Served:
     )
 
 
-def _listed(reply: Reply) -> Sequence[Mapping[str, Any]]:
-    listed = reply.body.get("data")
+async def _check_key(patience: Patience, model: str, denial: Refusal) -> None:
+    """Raise `EngineError` where a key that may not see the list of models may not ask a question either."""
+    questions: Mapping[str, Mapping[str, Any]] = {
+        "chat/completions": {"messages": [{"role": "user", "content": PROBE}]},
+        "completions": {"prompt": PROBE},
+    }
+    async with patience.gate.passed() as place:
+        for path, question in questions.items():
+            url = f"{patience.line.address}/{path}"
+            told = {"model": model, **question, "max_tokens": 1}
+            outcome = await patience.ask(place, url, told, is_probe=True)
+            if not (isinstance(outcome, Refusal) and outcome.is_denial):
+                return
+    raise denied(patience.line, denial)
+
+
+def _listed(outcome: Reply | Refusal) -> Sequence[Mapping[str, Any]]:
+    """Give the models of a list; none where it was not to be seen."""
+    listed = outcome.body.get("data") if isinstance(outcome, Reply) else None
     return [model for model in listed if isinstance(model, dict)] if isinstance(listed, list) else []
 
 
@@ -125,17 +146,18 @@ async def can_tokenize(patience: Patience, served: Served) -> bool:
     """Say whether the server counts tokens."""
     if served.dialect.tokenize is None:
         return False
-    outcome = await ask_tokens(patience, served, "one two three")
+    outcome = await ask_tokens(patience, served, "one two three", is_probe=True)
     return isinstance(outcome, int) and outcome > 0
 
 
-async def ask_tokens(patience: Patience, served: Served, text: str) -> int | Refusal | Trouble:
+async def ask_tokens(
+    patience: Patience, served: Served, text: str, *, is_probe: bool = False
+) -> int | Refusal | Trouble:
     """Ask how many tokens a text has."""
     assert served.dialect.tokenize is not None
     async with patience.gate.passed() as place:
-        outcome = await patience.ask(
-            place, f"{patience.line.root}/tokenize", served.dialect.tokenize(served.name, text)
-        )
+        told = served.dialect.tokenize(served.name, text)
+        outcome = await patience.ask(place, f"{patience.line.root}/tokenize", told, is_probe=is_probe)
     if not isinstance(outcome, Reply):
         return outcome
     tokens = outcome.body.get("tokens")

@@ -23,11 +23,12 @@ _PUSH = 1000.0
 
 
 class LikelihoodAsker:
-    """The requests themselves."""
+    """The requests themselves; `is_probe` is true where they only try whether the server takes them."""
 
-    def __init__(self, patience: Patience, served: Served) -> None:
+    def __init__(self, patience: Patience, served: Served, *, is_probe: bool = False) -> None:
         self.patience = patience
         self.served = served
+        self._is_probe = is_probe
         self._url = f"{patience.line.address}/completions"
 
     async def read(self, place: Place, prompt: list[int], answer: list[int]) -> Values | Refusal | Trouble:
@@ -40,7 +41,7 @@ class LikelihoodAsker:
         if not isinstance(outcome, Reply):
             return outcome
         values = _listed(outcome.body, "token_logprobs")[len(prompt) : len(prompt) + len(answer)]
-        return _numbers(values, len(answer)) or _without(outcome.body)
+        return _numbers(values, len(answer)) or _without(outcome)
 
     async def echoed_text(self, place: Place, text: str) -> tuple[list[str], list[Any]] | Refusal | Trouble:
         """Give the tokens of a text as words, and the log-probability of each; the first has none."""
@@ -49,7 +50,7 @@ class LikelihoodAsker:
             return outcome
         words, values = (_listed(outcome.body, name)[:-1] for name in ("tokens", "token_logprobs"))
         if len(words) != len(values) or not _numbers(values[1:], max(1, len(words) - 1)):
-            return _without(outcome.body)
+            return _without(outcome)
         return [str(word) for word in words], values
 
     async def forced(self, place: Place, prompt: list[int], answer: list[int]) -> Values | Refusal | Trouble:
@@ -62,13 +63,13 @@ class LikelihoodAsker:
                 return outcome
             written = _written(outcome.body)
             if written.get("id") != token or not isinstance(written.get("logprob"), int | float):
-                return _without(outcome.body)
+                return _without(outcome)
             found.append(float(written["logprob"]))
         return found
 
     async def _ask(self, place: Place, prompt: list[int] | str, how: Mapping[str, Any]) -> Reply | Refusal | Trouble:
         body = {"model": self.served.name, "prompt": prompt, "max_tokens": 1, "temperature": 0.0, **how}
-        return await self.patience.ask(place, self._url, body)
+        return await self.patience.ask(place, self._url, body, is_probe=self._is_probe)
 
 
 def _listed(body: Mapping[str, Any], name: str) -> list[Any]:
@@ -97,5 +98,5 @@ def _numbers(values: Sequence[Any], count: int) -> Values | None:
     return [float(value) for value in values]
 
 
-def _without(body: Mapping[str, Any]) -> Trouble:
-    return Trouble(f"the server gives no log-probabilities: {str(body)[:200]}")
+def _without(reply: Reply) -> Trouble:
+    return Trouble(f"the server gives no log-probabilities: {reply.quote(reply.body)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import ipaddress
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -14,8 +15,9 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from katsuo.errors import EngineError, RecipeError
+from katsuo.errors import RecipeError
 
+_DENIES = (401, 403)
 _PUSHES_BACK = (408, 409, 425, 429)
 _LONGEST_QUOTE = 300
 _HIDDEN = "[key]"
@@ -24,9 +26,10 @@ _LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
 
 @dataclass(frozen=True)
 class Reply:
-    """The server answered, with a JSON object."""
+    """The server answered, with a JSON object; `quote` gives any part of it as people and files may have it."""
 
     body: Mapping[str, Any]
+    quote: Callable[[object], str]
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Refusal:
     status: int
     code: str
     words: str
+
+    @property
+    def is_denial(self) -> bool:
+        """True where the server does not let this key do what was asked."""
+        return self.status in _DENIES
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class Line:
                 f'the base URL of "{parts.hostname}" holds more than an address',
                 hint="leave out what stands before @ or after ?; a key goes into KATSUO_API_KEY",
             )
-        is_here = parts.hostname == "localhost" or parts.hostname == "::1" or parts.hostname.startswith("127.")
+        is_here = _is_this_machine(parts.hostname)
         if key and parts.scheme == "http" and not is_here:
             raise RecipeError(
                 f'a key would go to "{parts.hostname}" in the clear',
@@ -90,7 +98,9 @@ class Line:
             )
         self.address = address.rstrip("/")
         self.timeout_s = timeout_s
-        self._key = key
+        # As it is, and as JSON and Python write it within quotes.
+        forms = [form for written in (json.dumps(key), repr(key)) for form in (written, written.replace("/", "\\/"))]
+        self._key_forms = sorted({key, *(form[1:-1] for form in forms)}, key=len, reverse=True) if key else []
         self._on_trouble = on_trouble
         self._client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -130,47 +140,50 @@ class Line:
 
     def _read(self, response: httpx2.Response) -> Outcome:
         status = response.status_code
-        if status in (401, 403):
-            raise EngineError(
-                f'the server at "{self.address}" refuses the key ({status}): {self._quote(response)}',
-                hint="set KATSUO_API_KEY (or OPENAI_API_KEY) to a key that it takes",
-            )
+        told, is_json = _parsed(response)
         if status in _PUSHES_BACK or status >= 500:
-            words = f"status {status}: {self._quote(response)}"
+            words = f"status {status}: {self._quote(told)}"
             return Trouble(words, wait_s=_retry_after(response.headers.get("retry-after")), is_push_back=True)
         if status >= 300:
-            return Refusal(status, *self._explanation(response))
-        return self._parsed(response)
-
-    def _parsed(self, response: httpx2.Response) -> Outcome:
-        try:
-            body = json.loads(response.content)
-        except ValueError:
+            return Refusal(status, *self._explanation(told))
+        if not is_json:
             kind = response.headers.get("content-type", "of no type")
-            return Trouble(f"what came ({kind}) is not whole JSON: {self._quote(response)}")
-        if not isinstance(body, dict) or body.get("error"):  # gateways tell of errors behind them with status 200
-            return Trouble(f"no answer came: {self._quote(response)}")
-        return Reply(body)
+            return Trouble(f"what came ({kind}) is not whole JSON: {self._quote(told)}")
+        if not isinstance(told, dict) or told.get("error"):  # gateways tell of errors behind them with status 200
+            return Trouble(f"no answer came: {self._quote(told)}")
+        return Reply(told, self._quote)
 
-    def _explanation(self, response: httpx2.Response) -> tuple[str, str]:
+    def _explanation(self, told: object) -> tuple[str, str]:
         """Give the server's word for a refusal and its sentence; servers differ in where they put them."""
-        try:
-            body = json.loads(response.content)
-        except ValueError:
-            return "", self._quote(response)
-        error = body.get("error", body) if isinstance(body, dict) else {}
+        error = told.get("error", told) if isinstance(told, dict) else None
         if not isinstance(error, dict):
-            return "", self._quote(response)
-        words = error.get("message") or error.get("detail")
-        code = " ".join(str(error.get(name, "")) for name in ("type", "code"))
-        return code, self._hide(str(words))[:_LONGEST_QUOTE] if words else self._quote(response)
+            return "", self._quote(told)
+        code = " ".join(str(error.get(name) or "") for name in ("type", "code", "param"))
+        return code, self._quote(error.get("message") or error.get("detail") or told)
 
-    def _quote(self, response: httpx2.Response) -> str:
-        text = " ".join(self._hide(response.text).split())
-        return text[:_LONGEST_QUOTE] or "(nothing)"
+    def _quote(self, told: object) -> str:
+        text = told if isinstance(told, str) else json.dumps(told, ensure_ascii=False)
+        return " ".join(self._hide(text).split())[:_LONGEST_QUOTE] or "(nothing)"
 
     def _hide(self, text: str) -> str:
-        return text.replace(self._key, _HIDDEN) if self._key else text
+        for form in self._key_forms:
+            text = text.replace(form, _HIDDEN)
+        return text
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"  # any other name may be anybody's, however it begins
+
+
+def _parsed(response: httpx2.Response) -> tuple[Any, bool]:
+    """Give what came, as JSON or else as text, and whether it was JSON."""
+    try:
+        return json.loads(response.content), True
+    except (ValueError, RecursionError):
+        return response.text, False
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from katsuo.engines.openai_server.gate import LONGEST_PAUSE_S, Gate, Place
-from katsuo.engines.openai_server.line import Line, Outcome, Reply, Trouble
+from katsuo.engines.openai_server.line import Line, Outcome, Refusal, Reply, Trouble
 from katsuo.errors import EngineError
 
 _FIRST_WAIT_S = 0.5
@@ -41,13 +41,22 @@ class Patience:
         """Keep a request that the server has answered, to see later whether it still does."""
         self._knock = (url, body)
 
-    async def ask(self, place: Place, url: str, body: Mapping[str, Any] | None = None) -> Outcome:
-        """Give the answer or the refusal, or the last trouble of a request that alone cannot be answered."""
-        tries = 0
+    async def ask(
+        self, place: Place, url: str, body: Mapping[str, Any] | None = None, *, is_probe: bool = False
+    ) -> Outcome:
+        """
+        Give the answer or the refusal, or the last trouble of a request that alone cannot be answered.
+
+        Raise `EngineError` where the server refuses the key, unless this only tries what the server can be asked.
+        """
+        tries, pushes_back = 0, 0
         while True:
             began, answers = time.monotonic(), self._answers
             outcome = await self.line.ask(url, body)
-            self._learn(outcome, began)
+            pushes_back += isinstance(outcome, Trouble) and outcome.is_push_back
+            self._learn(outcome, began, is_news=pushes_back <= 1)
+            if isinstance(outcome, Refusal) and outcome.is_denial and not is_probe:
+                raise denied(self.line, outcome)
             if not isinstance(outcome, Trouble):
                 return outcome
             if not (outcome.is_push_back and not outcome.ran_out_of_time and self._answers > answers):
@@ -58,12 +67,12 @@ class Patience:
                 return outcome
             await place.step_aside(_wait_s(tries, outcome.wait_s))
 
-    def _learn(self, outcome: Outcome, began: float) -> None:
+    def _learn(self, outcome: Outcome, began: float, *, is_news: bool) -> None:
         now = time.monotonic()
         if isinstance(outcome, Trouble):
             if outcome.wait_s:
                 self.gate.close_for(outcome.wait_s)
-            if outcome.is_push_back:
+            if outcome.is_push_back and is_news:  # one request that is never answered tells of itself alone
                 self.gate.width.pushed_back(began, now)
             return
         self._answers += 1
@@ -75,6 +84,8 @@ class Patience:
         async with self._knocking:  # one for all
             tries = 0
             while tries <= self._retries:
+                if tries:
+                    await asyncio.sleep(_wait_s(tries, trouble.wait_s))
                 if self._last_answer > since:
                     return
                 outcome = await self.line.ask(*self._knock)
@@ -83,11 +94,18 @@ class Patience:
                     return
                 trouble = outcome
                 tries += _cost(outcome)
-                await asyncio.sleep(_wait_s(tries, outcome.wait_s))
         raise EngineError(
             f'the server at "{self.line.address}" does not answer: {trouble.words}',
             hint="start it, or wait until it has recovered; the same command then goes on",
         )
+
+
+def denied(line: Line, refusal: Refusal) -> EngineError:
+    """Say that a server does not take the key."""
+    return EngineError(
+        f'the server at "{line.address}" refuses the key ({refusal.status}): {refusal.words}',
+        hint="set KATSUO_API_KEY (or OPENAI_API_KEY) to a key that it takes",
+    )
 
 
 def _cost(trouble: Trouble) -> int:

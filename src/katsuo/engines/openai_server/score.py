@@ -93,7 +93,7 @@ async def find_way(
     first: Patience, counting: Patience, served: Served, *, has_tokenizer: bool
 ) -> Callable[[Patience], Way] | None:
     """Find out, by asking something harmless, how the server gives log-probabilities; None where it gives none."""
-    server = LikelihoodAsker(first, served)
+    server = LikelihoodAsker(first, served, is_probe=True)
     kind = TOKENS.get(served.dialect.name) if has_tokenizer else None
     if kind is None:
         async with first.gate.passed() as place:

@@ -17,7 +17,10 @@ async def write(endpoint: Endpoint, place: Place, prompt: Prompt, sampling: Samp
             "this server cannot be made to go on in a chat answer, which a greedy answer needs",
             hint="leave out `--answer greedy`, or serve the model with llama.cpp or vLLM",
         )
-    steps = plan(prompt, sampling, has_grammar=endpoint.grammar_fields is not None)
+    has_grammar = endpoint.grammar_fields is not None
+    if prompt.constraint and sampling.grammar and not has_grammar:
+        endpoint.go_without_grammar()
+    steps = plan(prompt, sampling, has_grammar=has_grammar)
     try:
         request = next(steps)
         while True:

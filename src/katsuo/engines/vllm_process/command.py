@@ -41,7 +41,7 @@ class Plan:
 
 def make_plan(settings: EngineSettings) -> Plan:
     """Find the model on this machine and put the server's arguments together; raise `ModelError` when it cannot be."""
-    base, adapter = locate_parts(settings.model, settings.adapter)
+    base, adapter = locate_parts(settings.model, settings.adapter, settings.options.revision)
     if not any(base.glob("*.safetensors")):
         raise ModelError(
             f'the model in "{base}" has no .safetensors file', hint="give a model whose weights are safetensors"
@@ -68,11 +68,16 @@ def make_plan(settings: EngineSettings) -> Plan:
     return Plan(base, adapter, (*arguments, *options.vllm_arguments))
 
 
-def environment(python: str, key: str) -> dict[str, str]:
-    """Give the server's environment: this one, without keys of others, without reports and without a network."""
+def environment(python: str, key: str, sockets: Path) -> dict[str, str]:
+    """
+    Give the server's environment: this one, without keys of others, without reports and without a network.
+
+    Its processes speak to each other at sockets in the folder `sockets`.
+    """
     dropped = {*_KEYS, *(_OF_ANOTHER_PYTHON if python != sys.executable else ())}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return {
+        "VLLM_RPC_BASE_PATH": str(sockets),
         **kept,
         "VLLM_API_KEY": key,
         "VLLM_NO_USAGE_STATS": "1",

@@ -56,15 +56,16 @@ class VllmEngine:
         return ModelInfo(
             engine="vllm",
             model=public_name(self._settings.model) + (f" + {public_name(adapter)}" if adapter else ""),
-            revision=revision_of(locate(self._settings.model)),
+            revision=revision_of(locate(self._settings.model, self._settings.options.revision)),
             codec=self._codec(),
             context_tokens=self._engine.info.context_tokens,
+            not_taken=self._engine.info.not_taken,
         )
 
     def _codec(self) -> str:
         """Name the codec that the model's files speak of; a recipe that names one does not need them to."""
         try:
-            return codec_of(self._settings.model, self._settings.adapter)
+            return codec_of(self._settings.model, self._settings.adapter, self._settings.options.revision)
         except ModelError:
             return UNKNOWN_CODEC
 
@@ -119,7 +120,7 @@ def open_vllm(settings: EngineSettings) -> VllmEngine:
     key = secrets.token_urlsafe(32)
     folder = make_folder()
     path = folder / "socket"
-    process = ServerProcess(folder, plan.command(python, path), environment(python, key), hint=_HINT)
+    process = ServerProcess(folder, plan.command(python, path), environment(python, key, folder), hint=_HINT)
     try:
         listed = _wait(process, path, key)
         line = Line(_ADDRESS, key=key, timeout_s=_LONGEST_ANSWER_S, socket=path, on_trouble=process.check)

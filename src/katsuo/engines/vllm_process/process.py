@@ -19,6 +19,8 @@ from katsuo.errors import EngineError
 _GRACE_S = 15.0
 _LINES = 4
 _LONGEST_LINE = 400
+_LONGEST_PLACE = 44
+"""Bytes of the temporary directory's path: with our folder and a name of 36 characters a socket's may have 103."""
 _CAUSE = re.compile(r"\b\w*(Error|Exception)\b: |died unexpectedly")
 _FOLLOWS = re.compile(r"Engine core initialization failed|EngineDeadError|RuntimeError: cancelled")
 """What the other processes say when one of them has failed."""
@@ -84,8 +86,16 @@ class ServerProcess:
 
 
 def make_folder() -> Path:
-    """Make a folder that nobody else may read, at a path short enough for a socket's name."""
-    return Path(tempfile.mkdtemp(prefix="katsuo-vllm-"))
+    """Make a folder that nobody else may read, at a path short enough for the names of sockets in it."""
+    usual = tempfile.gettempdir()
+    place = usual if len(os.fsencode(usual)) <= _LONGEST_PLACE else "/tmp"  # noqa: S108
+    try:
+        return Path(tempfile.mkdtemp(prefix="katsuo-vllm-", dir=place))
+    except OSError as error:
+        raise EngineError(
+            f'no folder can be made in "{place}" for the sockets of vLLM: {error.strerror}',
+            hint=f"set TMPDIR to a folder that can be written to, with a path of at most {_LONGEST_PLACE} characters",
+        ) from error
 
 
 def _end(process: subprocess.Popen[bytes], folder: Path) -> None:

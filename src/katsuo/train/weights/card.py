@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import yaml
 
 from katsuo.train.trained import Job, Trained
+from katsuo.train.weights.start import add_up, sources_of
 
 _TITLES = {
     "train-generator": "A task generator",
@@ -18,7 +19,7 @@ _TITLES = {
 def write_card(job: Job, trained: Trained) -> None:
     """Write `README.md` beside the weights."""
     parts = [_head(job), f"# {_TITLES[job.command]}", _opening(job, trained), _losses(trained)]
-    if sources := job.data.get("sources"):
+    if sources := _all_sources(job):
         parts.append(_sources(sources))
     if types := job.data.get("types"):
         parts.append("## Examples by task type\n\n" + _table(("task type", "examples"), types.items()))
@@ -29,7 +30,7 @@ def write_card(job: Job, trained: Trained) -> None:
 
 
 def _head(job: Job) -> str:
-    sources = job.data.get("sources") or []
+    sources = _all_sources(job)
     terms = {str(source.get("terms")) for source in sources}
     head: dict[str, object] = {"base_model": job.base.public_name, "library_name": "peft", "tags": ["katsuo"]}
     if job.recipe.method == "full":
@@ -48,13 +49,15 @@ def _opening(job: Job, trained: Trained) -> str:
         f"{trained.examples:,} examples in {trained.fitted.steps:,} updates."
     ]
     if job.start:
-        lines.append(f"The training went on from the adapter `{job.start.name}`, whose card tells of the one before.")
+        named = sources_of(job.start)
+        told = "whose own sources are listed here too" if named else "which names no sources of its own"
+        lines.append(f"The training went on from the adapter `{job.start.resolve().name}`, {told}.")
     if job.codec:
         lines.append(
             f"It writes tasks in the `{job.codec}` format: a task type and a passage in, an instruction and a response "
             "out. Load it with `katsuo generate DOCS --model THIS_FOLDER`."
         )
-    if any(source.get("terms") == "non-commercial" for source in job.data.get("sources") or []):
+    if any(source.get("terms") == "non-commercial" for source in _all_sources(job)):
         lines.append(
             "**Some of its training sources are for non-commercial use only**, so these weights are for research. "
             "`--exclude-license nc` makes a set without them."
@@ -75,6 +78,12 @@ def _losses(trained: Trained) -> str:
     ]
     text = "## How it went\n\nLosses are means per token of the completion.\n\n" + _table(("what", "value"), rows)
     return "\n\n".join([text, *(f"Warning: {warning}." for warning in fitted.warnings)])
+
+
+def _all_sources(job: Job) -> list[dict[str, object]]:
+    """List the sources of this training and of those that it went on from."""
+    before = sources_of(job.start) if job.start else []
+    return add_up([*before, *(job.data.get("sources") or [])])
 
 
 def _sources(sources: Sequence[dict[str, object]]) -> str:

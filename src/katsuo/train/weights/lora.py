@@ -154,23 +154,33 @@ def save_adapter(model: Any, folder: Path, *, base_name: str) -> None:
 
 
 @torch.no_grad()
-def prove_adapter(model: Any, folder: Path, tokens: torch.Tensor) -> float:
+def prove_adapter(model: Any, folder: Path, tokens: torch.Tensor, *, start: Path | None = None) -> float:
     """
-    Compare logits of the base, of the adapter as trained and of the adapter as saved; give how far it moved them.
+    Compare logits of what was begun from, of the adapter as trained and as saved; give how far training moved them.
 
-    `tokens` are (1, length). Raise `TrainError` when the adapter changes nothing or does not load back the same.
+    `tokens` are (1, length). It was begun from the base alone, or with the adapter in `start` beside it. Raise
+    `TrainError` when training has changed nothing, or the adapter does not load back the same.
     """
     model.eval()
     trained = model(input_ids=tokens).logits.float()
-    with model.disable_adapter():
-        base = model(input_ids=tokens).logits.float()
+    if start:
+        base = _logits_beside(model, start, tokens)
+    else:
+        with model.disable_adapter():
+            base = model(input_ids=tokens).logits.float()
+    loaded = _logits_beside(model, folder, tokens)
+    return compare_logits(base=base, trained=trained, loaded=loaded, folder=folder)
+
+
+def _logits_beside(model: Any, folder: Path, tokens: torch.Tensor) -> torch.Tensor:
+    """Give the logits with the adapter in `folder` in place of the model's own."""
     with _quietly():
         model.load_adapter(str(folder), adapter_name=_PROOF, use_safetensors=True)
     model.set_adapter(_PROOF)
-    loaded = model(input_ids=tokens).logits.float()
+    logits: torch.Tensor = model(input_ids=tokens).logits.float()
     model.set_adapter(NAME)
     model.delete_adapter(_PROOF)
-    return compare_logits(base=base, trained=trained, loaded=loaded, folder=folder)
+    return logits
 
 
 def compare_logits(*, base: torch.Tensor, trained: torch.Tensor, loaded: torch.Tensor, folder: Path) -> float:

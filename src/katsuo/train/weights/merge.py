@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from katsuo.errors import ModelError, RunExistsError, StoreError, TrainError
 from katsuo.models import locate, revision_of
 from katsuo.models.gguf_files.checkpoint import FolderCheckpoint
 from katsuo.models.gguf_files.write import write_gguf
 from katsuo.models.locate import MANIFEST, read_manifest
-from katsuo.train.job import locate_adapter
 from katsuo.train.load import load_base
 from katsuo.train.recipes import LAPTOP
 from katsuo.train.weights import lora
+from katsuo.train.weights.start import locate_adapter
 
 LARGEST_DIFFERENCE = 0.1
 """Between the logits of base and adapter and those of the merged weights, as a share of the adapter's own effect."""
@@ -36,7 +37,7 @@ def merge(adapter: str, output: Path, *, model: str | None = None, gguf: str | N
     folder = locate_adapter(adapter)
     manifest = read_manifest(folder)
     base = load_base(model or _base_of(folder, manifest), LAPTOP.override({"dtype": "float32"}))
-    stored = getattr(torch, str(json.loads((base.folder / "config.json").read_text()).get("dtype", "bfloat16")))
+    stored = AutoConfig.from_pretrained(base.folder, local_files_only=True).dtype or torch.bfloat16
     wrapped = lora.open_adapter(base.model, folder).eval()
     probe = torch.arange(3, 35)[None] * 11 % int(wrapped.get_input_embeddings().weight.shape[0])
     with torch.no_grad():

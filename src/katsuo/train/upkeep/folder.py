@@ -1,0 +1,68 @@
+"""The folder of a training: made, taken up where it was stopped, never mixed up with another training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from katsuo.errors import StoreError
+from katsuo.models.locate import MANIFEST
+from katsuo.resume import refuse_occupied, refuse_other
+from katsuo.settings import flat
+from katsuo.train import processes
+from katsuo.train.recipes import LAPTOP, TrainRecipe
+from katsuo.train.upkeep.checkpoints import CHECKPOINTS, last_checkpoint
+
+IDENTITY = "training.json"
+_MAY_CHANGE = {
+    *("micro_batch_size", "micro_tokens", "gradient_checkpointing", "packing"),
+    *("checkpoint_minutes", "checkpoint_every", "log_every", "report_to", "device"),
+}
+"""Settings that change how fast a training goes, but not what comes out."""
+
+
+def identity_of(command: str, base_name: str, recipe: TrainRecipe, data: Mapping[str, Any], start: Path | None) -> Any:
+    """Give all that decides what comes out of a training."""
+    told = {"command": command, "model": base_name, "from": str(start) if start else None}
+    return {**told, **{f"data: {key}": value for key, value in data.items()}, **flat(recipe.model_dump(mode="json"))}
+
+
+def open_output(output: Path, identity: Mapping[str, Any]) -> bool:
+    """
+    Make the output folder or take up the one that is there; say whether the training in it is finished.
+
+    Before its first checkpoint a training has nothing to lose: it begins anew, with other settings too. Raise
+    `RunChangedError` when the folder holds a checkpoint or the result of other settings or other data.
+    """
+    held, is_finished = output / IDENTITY, (output / MANIFEST).is_file()
+    if not processes.is_first():
+        return is_finished
+    if not held.is_file():
+        refuse_occupied(output, "training")
+    elif is_finished or last_checkpoint(output):
+        # What a setting was before there was such a setting, it was by default.
+        usual = {key: value for key, value in flat(LAPTOP.model_dump(mode="json")).items() if key in identity}
+        now = json.loads(json.dumps(identity))
+        refuse_other(output, "training", {**usual, **_read(held)}, now, ignoring=_MAY_CHANGE)
+        return is_finished
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        # Weights that are kept without a checkpoint belong to a training that begins anew.
+        shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+        partial = held.with_suffix(".partial")
+        partial.write_text(json.dumps(identity, indent=1, ensure_ascii=False), encoding="utf-8")
+        partial.replace(held)
+    except OSError as error:
+        raise StoreError(f'cannot write "{held}": {error.strerror}', hint="check the space and the rights") from error
+    return False
+
+
+def _read(held: Path) -> dict[str, Any]:
+    try:
+        before: dict[str, Any] = json.loads(held.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f'cannot read "{held}": {error}', hint="give another folder with -o") from error
+    return before
