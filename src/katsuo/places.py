@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -125,6 +126,7 @@ def whole_file(path: Path) -> Iterator[Path]:
                 upload(sent, path)
             return
         partial = path.with_name(path.name + ".partial")
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
             with partial.open("rb+") as file:
@@ -133,6 +135,21 @@ def whole_file(path: Path) -> Iterator[Path]:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+def write_json(path: Path, told: Mapping[str, Any]) -> None:
+    """Write an object, whole; raise `StoreError`."""
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, *, hint: str) -> dict[str, Any]:
+    """Read an object; raise `StoreError` with `hint`."""
+    try:
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f'cannot read "{path}": {error}', hint=hint) from error
+    return told
 
 
 @contextmanager

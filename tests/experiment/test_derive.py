@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from bridges import write_rows
@@ -53,9 +55,30 @@ def test_a_run_of_one_passage_cannot_be_shuffled_and_says_so(tmp_path: Path) -> 
     assert shuffle_passages(run, tmp_path / "shuffled", 0) == run.summary().kept > 0
 
 
+def supervised(rows: Path, output: Path, max_tokens: int = 512) -> int:
+    def count(texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+    suite = task_suite("ynqa")
+    return make_supervised(suite, rows, output, templates=2, max_tokens=max_tokens, count_tokens=count)
+
+
+def test_long_passages_of_labelled_rows_are_cut_so_that_they_can_be_trained_on(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", places=2)
+    told = [json.loads(line) for line in rows.read_text().splitlines()]
+    long = [{**row, "passage": "Nothing of it here. " * 200 + row["passage"]} for row in told]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in long))
+    assert supervised(rows, tmp_path / "run", max_tokens=128) == 16
+    for example, row in zip(Run(tmp_path / "run").examples(), long, strict=True):
+        assert len(example.instruction.split()) <= 128 - 64 - 1
+        assert row["question"] in example.instruction
+        assert example.context in example.instruction
+        assert row["passage"][example.char_start : example.char_end] == example.context
+
+
 def test_labelled_rows_become_examples_with_the_right_answers(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", places=2)
-    count = make_supervised(task_suite("ynqa"), rows, tmp_path / "run", templates=2)
+    count = supervised(rows, tmp_path / "run")
     run = Run(tmp_path / "run")
     examples = list(run.examples())
     assert count == len(examples) == run.summary().kept == 16

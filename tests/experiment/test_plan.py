@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 from katsuo import api
 from katsuo.cli.main import build
 from katsuo.config import recipe_from
-from katsuo.experiment.folder import ExperimentFolder, open_folder, write_json
+from katsuo.experiment.folder import ExperimentFolder, open_folder
 from katsuo.experiment.plan import plan
 from katsuo.experiment.results import gather
 from katsuo.experiment.settings import OURS, experiment_from
+from katsuo.places import write_json
 from katsuo.store import create_run
 
 SUITE = """\

@@ -15,7 +15,7 @@ from katsuo.evaluate.suites.items import Question
 from katsuo.records import Completion, Message, Passage, Prompt
 from katsuo.tasks.style import Asked
 
-_ROOM_FOR_TURNS = 64
+ROOM_FOR_TURNS = 64
 """Tokens that a chat template may put around an instruction."""
 
 
@@ -89,7 +89,7 @@ class Examiner:
         return [one.instruction for one in self._fitted(questions)]
 
     def _fitted(self, questions: Sequence[Question]) -> list[_Fitted]:
-        room = self.engine.info.context_tokens - _ROOM_FOR_TURNS - self._longest_answer(questions)
+        room = self.engine.info.context_tokens - ROOM_FOR_TURNS - self._longest_answer(questions)
         limit = min(self.settings.max_prompt_tokens, room)
         found = []
         for question, fitted in zip(questions, fit(questions, limit, self.count_tokens), strict=True):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from katsuo.errors import StoreError, UsageError
 from katsuo.evaluate.ask import Prediction
 from katsuo.evaluate.statistics import Outcomes
+from katsuo.places import read_json, whole_file, write_json
 from katsuo.resume import refuse_occupied, refuse_other
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
@@ -45,6 +46,7 @@ _SCHEMA = pa.schema(
         ("prompt_tokens", pa.int64()),
     ]
 )
+_ELSEWHERE = "give another folder with -o"
 _WHOLE = pa.schema([("set", _WORD), *_SCHEMA])
 
 
@@ -57,7 +59,7 @@ class Evaluation:
             raise StoreError(
                 f'"{self.path}" holds no finished evaluation', hint="make one with `katsuo evaluate MODEL … -o FOLDER`"
             )
-        self.scores: dict[str, Any] = _read_json(self.path / "scores.json")
+        self.scores: dict[str, Any] = read_json(self.path / "scores.json", hint=_ELSEWHERE)
 
     @property
     def name(self) -> str:
@@ -106,7 +108,8 @@ class Draft:
 
     def write_part(self, set_name: str, part: int, predictions: Sequence[Prediction]) -> None:
         """Keep a part."""
-        _whole(self._part(set_name, part), lambda file: pq.write_table(_table(predictions), file, compression="zstd"))
+        with whole_file(self._part(set_name, part)) as partial:
+            pq.write_table(_table(predictions), partial, compression="zstd")
 
     def read(self, set_name: str) -> list[Prediction]:
         """Read all parts of a set, in order."""
@@ -121,14 +124,15 @@ class Draft:
             column = pa.array([name] * table.num_rows).dictionary_encode()
             tables.append(table.add_column(0, "set", column).cast(_WHOLE))
         whole = pa.concat_tables(tables)
-        _whole(self.path / "predictions.parquet", lambda file: pq.write_table(whole, file, compression="zstd"))
-        _write_json(self.path / "scores.json", scores)
+        with whole_file(self.path / "predictions.parquet") as partial:
+            pq.write_table(whole, partial, compression="zstd")
+        write_json(self.path / "scores.json", scores)
         shutil.rmtree(self.path / "parts", ignore_errors=True)
         return Evaluation(self.path)
 
     def amend(self, scores: Mapping[str, Any]) -> Evaluation:
         """Write the scores of a finished evaluation again, with what was found out since."""
-        _write_json(self.path / "scores.json", scores)
+        write_json(self.path / "scores.json", scores)
         return Evaluation(self.path)
 
     def _part(self, set_name: str, part: int) -> Path:
@@ -139,10 +143,10 @@ def open_draft(path: Path, asked: Mapping[str, Any]) -> Draft:
     """Make the folder, or take up the one that is there; raise `RunChangedError` when it was asked something else."""
     held = path / "evaluation.json"
     if held.is_file():
-        refuse_other(path, "evaluation", _read_json(held), json.loads(json.dumps(asked)))
+        refuse_other(path, "evaluation", read_json(held, hint=_ELSEWHERE), json.loads(json.dumps(asked)))
         return Draft(path)
     refuse_occupied(path, "evaluation")
-    _write_json(held, asked)
+    write_json(held, asked)
     return Draft(path)
 
 
@@ -160,27 +164,3 @@ def _read_table(path: Path, schema: pa.Schema, **how: Any) -> pa.Table:
         return pq.read_table(path, schema=schema, **how)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f'cannot read "{path}": {error}', hint="remove it and give the same command again") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f'cannot read "{path}": {error}', hint="give another folder with -o") from error
-    return told
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    _whole(path, lambda file: file.write_text(text, encoding="utf-8"))
-
-
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the place and rename, so that a half-written file never bears the name."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        partial.replace(path)
-    except OSError as error:
-        raise StoreError(f'cannot write "{path}": {error}', hint="check the space and the rights there") from error

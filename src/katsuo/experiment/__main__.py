@@ -26,10 +26,17 @@ def _shuffled(folder: ExperimentFolder, name: str, seed: str) -> None:
 
 
 def _supervised(folder: ExperimentFolder, name: str, seed: str) -> None:
+    from katsuo.train.load import token_counter
+
     experiment = folder.experiment
     rows, output = folder.split(name) / LABELLED, folder.run(name, int(seed), "supervised")
     templates = experiment.evaluate_settings().templates
-    count = make_supervised(experiment.sets[name].read_suite(), rows, output, templates=templates)
+    data = experiment.train_recipe(name).data
+    count = make_supervised(
+        experiment.sets[name].read_suite(), rows, output, templates=templates,
+        max_tokens=min(data.max_tokens, data.max_prompt_tokens or data.max_tokens),
+        count_tokens=token_counter(experiment.model),
+    )  # fmt: skip
     sys.stderr.write(f"{count} labelled examples\n")
 
 

@@ -9,9 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from katsuo.config import Recipe
+from katsuo.evaluate.ask import ROOM_FOR_TURNS
+from katsuo.evaluate.fit import CountTokens, fit
 from katsuo.evaluate.judge import read_sheet
 from katsuo.evaluate.settings import EvaluateSettings
-from katsuo.evaluate.suites import Sheet, Suite
+from katsuo.evaluate.suites import Question, Sheet, Suite
 from katsuo.pipeline.chunk import passage_id
 from katsuo.records import Example, Passage, Summary
 from katsuo.store import Run, create_run
@@ -34,16 +36,30 @@ def shuffle_passages(run: Run, output: Path, seed: int) -> int:
     return kept
 
 
-def make_supervised(suite: Suite, rows: Path, output: Path, *, templates: Sequence[str] | int | None) -> int:
+def make_supervised(
+    suite: Suite,
+    rows: Path,
+    output: Path,
+    *,
+    templates: Sequence[str] | int | None,
+    max_tokens: int,
+    count_tokens: CountTokens,
+) -> int:
     """
     Write a run of labelled rows as a person answered them, one template per row in turn; give the number of examples.
 
-    Adapting to it is the upper bound that labels of the same kind would give.
+    Adapting to it is the upper bound that labels of the same kind would give. Passages are cut as those of test rows
+    are, until instruction, answer and the marks of a chat are within `max_tokens`.
     """
     sheet = read_sheet(suite, rows, EvaluateSettings(templates=templates))  # type: ignore[arg-type]
-    examples = [_labelled(sheet, place) for place in range(len(sheet.items))]
+    count = len(sheet.suite.templates)
+    questions = [sheet.of(item)[place % count] for place, item in enumerate(sheet.items)]
+    longest = max(count_tokens([_answer(question) for question in questions]))
+    fitted = fit(questions, max_tokens - ROOM_FOR_TURNS - longest, count_tokens)
+    examples = [_labelled(sheet, question, one.passage) for question, one in zip(questions, fitted, strict=True)]
     passages = {
-        one.passage_id: Passage(one.passage_id, one.context, one.source, 0, len(one.context)) for one in examples
+        one.passage_id: Passage(one.passage_id, one.context, one.source, one.char_start, one.char_end)
+        for one in examples
     }
     recipe = Recipe(documents=(rows.name,), tasks=tuple(filter(None, [suite.task_type])), engine=_HUMAN, model=_HUMAN)
     _write(output, recipe, list(passages.values()), examples)
@@ -82,20 +98,24 @@ def _moved(example: Example, other: Example) -> Example:
     )
 
 
-def _labelled(sheet: Sheet, place: int) -> Example:
-    item = sheet.items[place]
-    questions = sheet.of(item)
-    question = questions[place % len(questions)]
+def _answer(question: Question) -> str:
+    return question.choices[question.gold] if question.choices else question.item.golds[0]
+
+
+def _labelled(sheet: Sheet, question: Question, cut: str | None) -> Example:
+    """Make an example of a row; one whose question alone is too long stays whole, and training counts it."""
+    item, passage = question.item, question.item.passage if cut is None else cut
+    start = item.passage.find(passage)
     return Example(
         id=f"{item.id}",
         task_type=sheet.suite.task_type or sheet.suite.name,
-        instruction=question.instruction(),
-        response=question.choices[question.gold] if question.choices else item.golds[0],
-        passage_id=passage_id(sheet.suite.name, 0, item.passage),
+        instruction=question.instruction(passage),
+        response=_answer(question),
+        passage_id=passage_id(sheet.suite.name, start, passage),
         source=f"{sheet.suite.name}#row={item.row}",
-        char_start=0,
-        char_end=len(item.passage),
-        context=item.passage,
+        char_start=start,
+        char_end=start + len(passage),
+        context=passage,
         model=_HUMAN,
         engine=_HUMAN,
         sampling="",

@@ -16,11 +16,11 @@ The folder of an experiment: the only code that knows the file names inside it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from katsuo import places
 from katsuo.errors import StoreError
 from katsuo.experiment.settings import Experiment
 from katsuo.resume import refuse_occupied, refuse_other
@@ -76,11 +76,11 @@ class ExperimentFolder:
 
     def write_marker(self, stage: str, told: Mapping[str, Any]) -> None:
         """Write that a stage is done."""
-        write_json(self.path / "stages" / f"{stage}.json", told)
+        places.write_json(self.path / "stages" / f"{stage}.json", told)
 
     def write_results(self, told: Mapping[str, Any]) -> None:
         """Write all numbers."""
-        write_json(self.path / "results.json", told)
+        places.write_json(self.path / "results.json", told)
 
     def results(self) -> dict[str, Any]:
         """Read all numbers."""
@@ -121,27 +121,13 @@ def _read_held(path: Path) -> Experiment:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read an object; raise `StoreError`."""
-    try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f'cannot read "{path}": {error}', hint="remove it and give the same command again") from error
-    return told
-
-
-def write_json(path: Path, told: Mapping[str, Any]) -> None:
-    """Write an object, whole."""
-    write_text(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    return places.read_json(path, hint="remove it and give the same command again")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside the place and rename, so that a half-written file never bears the name."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a text, whole; raise `StoreError`."""
+    with places.whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise StoreError(f'cannot write "{path}": {error}', hint="check the space and the rights there") from error
 
 
 __all__ = [
@@ -150,6 +136,5 @@ __all__ = [
     "look_at",
     "open_folder",
     "read_json",
-    "write_json",
     "write_text",
 ]

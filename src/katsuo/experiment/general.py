@@ -21,8 +21,8 @@ from katsuo.evaluate.judge import judge, read_sheet
 from katsuo.evaluate.settings import EvaluateSettings
 from katsuo.evaluate.suites import load_suite
 from katsuo.evaluate.system import System, open_examiner
-from katsuo.experiment.folder import write_json
 from katsuo.experiment.settings import Forgetting
+from katsuo.places import write_json
 from katsuo.records import Passage, Prompt
 from katsuo.tasks.style import Asked
 

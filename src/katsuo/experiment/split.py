@@ -18,8 +18,9 @@ from katsuo.evaluate.judge import read_sheet
 from katsuo.evaluate.settings import EvaluateSettings
 from katsuo.evaluate.suites import Item
 from katsuo.evaluate.suites.rows import Row, find_data, read_rows
-from katsuo.experiment.folder import ExperimentFolder, write_json, write_text
+from katsuo.experiment.folder import ExperimentFolder, write_text
 from katsuo.experiment.settings import SetSettings
+from katsuo.places import write_json
 from katsuo.records import Document, Reject
 from katsuo.sources import iter_documents
 

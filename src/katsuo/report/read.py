@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from katsuo.errors import StoreError
+from katsuo.places import read_json
 from katsuo.records import Example, Reject, Summary
 from katsuo.store import Run
 from katsuo.tasks import known_tasks
 from katsuo.tasks.shapes import Labels
 
+_ANEW = "give the command that wrote it again"
 _MOST_LABELS = 8
 """A task type of the user's own whose answers are this few different ones has labels."""
 _MOST_LABEL_WORDS = 4
@@ -66,7 +68,7 @@ def read_story(path: Path, *, examples: int) -> Story:
     """Read an experiment or a run; raise `StoreError` for any other folder."""
     results_file = path / "results.json"
     if results_file.is_file():
-        results = _read_json(results_file)
+        results = read_json(results_file, hint=_ANEW)
         runs = [
             read_run(path / place, f"{name}: {_name(results, system)}", examples)
             for name, systems in results["runs"].items()
@@ -128,7 +130,7 @@ def read_training(path: Path, name: str) -> Training:
     except (OSError, ValueError) as error:
         raise StoreError(f'cannot read "{file}": {error}', hint="the training has to be done again") from error
     manifest = path / "katsuo.json"
-    return Training(name, metrics, _read_json(manifest).get("fitted", {}) if manifest.is_file() else {})
+    return Training(name, metrics, read_json(manifest, hint=_ANEW).get("fitted", {}) if manifest.is_file() else {})
 
 
 def _name(results: Mapping[str, Any], system: str) -> str:
@@ -173,11 +175,3 @@ def _some_rejects(rejects: Iterable[Reject], count: int) -> list[dict[str, str]]
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 100]} […] {text[-90:]}"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f'cannot read "{path}": {error}', hint="give the command that wrote it again") from error
-    return told

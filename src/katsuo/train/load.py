@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,16 @@ def load_base(name: str, recipe: TrainRecipe) -> Base:
     return Base(
         model, tokenizer, name, _public_name(name, folder), revision_of(folder), folder, _ends(model, tokenizer)
     )
+
+
+def token_counter(name: str) -> Callable[[Sequence[str]], list[int]]:
+    """Give what counts the tokens of texts for a model, without loading its weights; raise `ModelError`."""
+    folder = locate(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f'cannot load the tokenizer in "{folder}": {error}', hint="pull the model again") from error
+    return lambda texts: [len(tokens) for tokens in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
 
 
 def _public_name(name: str, folder: Path) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from katsuo.errors import StoreError
 from katsuo.models.locate import MANIFEST
+from katsuo.places import read_json, write_json
 from katsuo.resume import refuse_occupied, refuse_other
 from katsuo.settings import flat
 from katsuo.train import processes
@@ -46,23 +46,15 @@ def open_output(output: Path, identity: Mapping[str, Any]) -> bool:
         # What a setting was before there was such a setting, it was by default.
         usual = {key: value for key, value in flat(LAPTOP.model_dump(mode="json")).items() if key in identity}
         now = json.loads(json.dumps(identity))
-        refuse_other(output, "training", {**usual, **_read(held)}, now, ignoring=_MAY_CHANGE)
+        refuse_other(
+            output,
+            "training",
+            {**usual, **read_json(held, hint="give another folder with -o")},
+            now,
+            ignoring=_MAY_CHANGE,
+        )
         return is_finished
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        # Weights that are kept without a checkpoint belong to a training that begins anew.
-        shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
-        partial = held.with_suffix(".partial")
-        partial.write_text(json.dumps(identity, indent=1, ensure_ascii=False), encoding="utf-8")
-        partial.replace(held)
-    except OSError as error:
-        raise StoreError(f'cannot write "{held}": {error.strerror}', hint="check the space and the rights") from error
+    # Weights that are kept without a checkpoint belong to a training that begins anew.
+    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+    write_json(held, identity)
     return False
-
-
-def _read(held: Path) -> dict[str, Any]:
-    try:
-        before: dict[str, Any] = json.loads(held.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f'cannot read "{held}": {error}', hint="give another folder with -o") from error
-    return before
