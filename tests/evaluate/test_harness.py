@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import write_rows
 from katsuo.api import read_sheets
 from katsuo.engines import Choices
 from katsuo.errors import UsageError
@@ -41,10 +40,9 @@ def test_log_likelihoods_and_macro_f1_are_those_of_the_harness(embedded_model, c
 
 
 def test_a_long_passage_is_exported_as_it_is_scored(tmp_path):
-    long = write_rows(
-        tmp_path / "long.jsonl",
-        [{"premise": "The ferry leaves at nine. " * 60, "hypothesis": "It leaves late.", "label": "contradiction"}] * 1,
-    )
+    row = {"premise": "The ferry leaves at nine. " * 60, "hypothesis": "It leaves late.", "label": "contradiction"}
+    long = tmp_path / "long.jsonl"
+    long.write_text(json.dumps(row))
     settings = make_settings({"engine": "fake", "style": "input-output", "templates": 3, "max_prompt_tokens": 64})
     (sheet,) = read_sheets((), settings, task="nli", data=long)
     examiner, _ = open_examiner(find_system("fake"), settings)
