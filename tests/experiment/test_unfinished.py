@@ -14,6 +14,7 @@ from katsuo.evaluate.system import System
 from katsuo.experiment.folder import ZERO_SHOT, ExperimentFolder, open_folder
 from katsuo.experiment.general import measure
 from katsuo.experiment.plan import plan
+from katsuo.experiment.results import warnings_of
 from katsuo.experiment.settings import Forgetting, experiment_from
 from katsuo.experiment.split import TEST, split_set
 
@@ -54,6 +55,14 @@ def test_one_set_of_two_is_told_with_what_is_still_to_do(folder: ExperimentFolde
     assert "bridges/split" not in told["to_do"]
     assert "others/split" in told["to_do"]
     assert "Not finished" in page.read_text(encoding="utf-8")
+
+
+def test_rows_left_out_are_added_up_and_other_warnings_stand_with_their_set() -> None:
+    sets = {
+        "a": {"left_out": {"duplicate": 2}, "warnings": ["2 duplicate test rows left out", "only 9 items"]},
+        "b": {"left_out": {"duplicate": 3, "empty": 1}, "warnings": ["3 duplicate test rows left out"]},
+    }
+    assert warnings_of(sets) == ["5 duplicate test rows left out", "1 empty test rows left out", "a: only 9 items"]
 
 
 def test_general_abilities_are_measured_set_by_set(folder: ExperimentFolder) -> None:

@@ -134,8 +134,13 @@ def _scores(suite: Suite, labels: Sequence[str], predictions: Sequence[Predictio
     return {**score_labels(golds, chosen), "chosen": {label: chosen.count(label) for label in labels}}
 
 
+def left_out_words(count: int, reason: str) -> str:
+    """Say that so many test rows are not asked about."""
+    return f"{count} {reason} test rows left out"
+
+
 def _warnings(sheet: Sheet) -> list[str]:
-    told = [f"{count} {reason} test rows left out" for reason, count in sheet.left_out.items()]
+    told = [left_out_words(count, reason) for reason, count in sheet.left_out.items()]
     if len(sheet.items) < FEWEST_ITEMS:
         told.append(f"only {len(sheet.items)} items: too few for a verdict")
     return told

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy
 
 from katsuo.errors import UsageError
 from katsuo.evaluate.folder import Evaluation
+from katsuo.evaluate.judge import left_out_words
 from katsuo.evaluate.overlap import Overlap
 from katsuo.evaluate.statistics import Gain, Outcomes, mean_gain, paired_bootstrap
 from katsuo.evaluate.verdict import Claim, verdict
@@ -81,7 +82,7 @@ def gather(folder: ExperimentFolder) -> dict[str, Any]:
     shared = [one for one in (MAJORITY, *BASELINES) if gains and all(one in found for found in gains.values())]
     means = {system: mean_gain([found[system] for found in gains.values()]) for system in shared}
     forgotten = forgetting_of(folder)
-    warnings = [f"{name}: {text}" for name, told in sets.items() for text in told["warnings"]]
+    warnings = warnings_of(sets)
     warnings += [f"{name}: {reason}" for name in experiment.sets if (reason := _without_data(folder, name))]
     if to_do:
         warnings.append(f"not finished: {len(to_do)} of {len(costs)} stages are to do")
@@ -114,6 +115,21 @@ def gather(folder: ExperimentFolder) -> dict[str, Any]:
         "recipe": experiment.to_yaml(),
         "machines": sorted({one["machine"] for one in costs if "machine" in one}),
     }
+
+
+def warnings_of(sets: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Give the warnings of all sets: rows left out are added up, whatever else there is stands with its set."""
+    left_out: Counter[str] = Counter()
+    for told in sets.values():
+        left_out.update(told["left_out"])
+    added_up = [left_out_words(count, reason) for reason, count in left_out.items()]
+    own = [
+        f"{name}: {text}"
+        for name, told in sets.items()
+        for text in told["warnings"]
+        if text not in [left_out_words(count, reason) for reason, count in told["left_out"].items()]
+    ]
+    return [*added_up, *own]
 
 
 def _without_data(folder: ExperimentFolder, name: str) -> str:
