@@ -12,7 +12,7 @@ from typing import Any
 
 from katsuo.budget import Meter
 from katsuo.config import Budget, Recipe, recipe_from
-from katsuo.errors import UsageError
+from katsuo.errors import RunnerError, UsageError
 from katsuo.evaluate.folder import Evaluation
 from katsuo.evaluate.harness import export_harness as write_harness
 from katsuo.evaluate.judge import Progress as EvaluationProgress
@@ -207,14 +207,19 @@ def run(
     """
     Go from documents and labelled rows to a verdict: split, generate, adapt, baselines, scores, report.
 
-    Each stage is a process of its own; those that are done are left alone. Give the numbers of `results.json`.
+    Each stage is a process of its own; those that are done are left alone. Give the numbers of `results.json`. Raise
+    `RunnerError` where stages failed, once all that do not need them are done and reported.
 
     >>> run("examples/quick.yaml", "runs/quick")["verdict"]  # doctest: +SKIP
     """
     experiment = recipe if isinstance(recipe, Experiment) else read_experiment(Path(recipe))
     rehearse(look_at(Path(output), experiment))
     folder = open_folder(Path(output), experiment)
-    conduct(folder, on_step)
+    try:
+        conduct(folder, on_step)
+    except RunnerError:
+        report(folder.path)
+        raise
     report(folder.path)
     return folder.results()
 

@@ -13,7 +13,8 @@ import pytest
 from bridges import recipe
 
 from katsuo.errors import RunChangedError, RunExistsError, RunnerError, StoreError
-from katsuo.experiment.conduct import do_stage
+from katsuo.experiment import conduct as conducting
+from katsuo.experiment.conduct import Step, do_stage
 from katsuo.experiment.folder import ExperimentFolder, open_folder
 from katsuo.experiment.plan import Stage, plan
 from katsuo.experiment.process import run_process
@@ -111,6 +112,41 @@ def test_a_stage_that_is_done_is_left_alone_and_one_that_failed_is_done_again(
     assert marker is not None
     assert (marker["amount"], marker["unit"], marker["command"][1]) == (7, "tokens", "-c")
     assert f"{os.cpu_count()} cores" in marker["machine"]
+
+
+def test_what_needs_a_failed_stage_waits_and_the_rest_is_done(
+    folder: ExperimentFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = [
+        Stage("first", lambda: python("raise SystemExit('no such thing')")),
+        Stage("second", lambda: python("pass"), needs=("first",)),
+        Stage("third", lambda: python("pass"), needs=("second",)),
+        Stage("other", lambda: python("pass")),
+        Stage("last", lambda: python("raise SystemExit(3)"), needs=("other",)),
+    ]
+    monkeypatch.setattr(conducting, "plan", lambda _: stages)
+    steps: list[Step] = []
+    with pytest.raises(
+        RunnerError, match=r"no such thing(.|\n)*last failed, too\n2 stages wait for them\nhint: its whole"
+    ):
+        conducting.conduct(folder, steps.append)
+    ended = {step.stage: (step.state, step.line) for step in steps if step.state not in ("begins", "says")}
+    assert {name: state for name, (state, _) in ended.items()} == {
+        **{"first": "failed", "second": "waits", "third": "waits", "other": "done", "last": "failed"},
+    }
+    assert ended["third"][1] == "for second"
+    assert folder.marker("other")
+    assert not folder.marker("second")
+
+
+def test_every_stage_needs_only_stages_before_it(bridges: tuple[Path, Path], tmp_path: Path) -> None:
+    told = recipe(*bridges, "model", seeds=[0, 1])
+    told["sets"]["others"] = told["sets"]["bridges"]
+    seen: set[str] = set()
+    for stage in plan(open_folder(tmp_path / "two", experiment_from(told))):
+        assert set(stage.needs) <= seen, stage.name
+        assert stage.needs or stage.name.endswith(("split", "general-zero-shot")), stage.name
+        seen.add(stage.name)
 
 
 def test_a_stage_with_nothing_to_do_is_left_out_with_its_reason(folder: ExperimentFolder) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from katsuo.errors import RunnerError
 from katsuo.experiment.folder import ExperimentFolder
 from katsuo.experiment.plan import Stage, plan
 from katsuo.experiment.process import machine, run_process
@@ -16,8 +17,8 @@ class Step:
     """
     Where an experiment is: at stage `number` of `total`.
 
-    `state` is "begins", "done", "was done" or "left out", with the reason in `line`; a line of the stage's own progress
-    comes with "says".
+    `state` is "begins", "done", "was done", "left out", "failed" or "waits" for one that failed, with the reason in
+    `line`; a line of the stage's own progress comes with "says".
     """
 
     stage: str
@@ -31,12 +32,38 @@ OnStep = Callable[[Step], None]
 
 
 def conduct(folder: ExperimentFolder, on_step: OnStep) -> None:
-    """Do every stage that is not done yet; raise `RunnerError` for the first that fails."""
+    """
+    Do every stage that is not done yet.
+
+    Where one fails, those that need it wait and all others are done. Then raise `RunnerError` for those that failed.
+    """
     stages = plan(folder)
+    failed: dict[str, RunnerError] = {}
+    waiting: set[str] = set()
     for number, stage in enumerate(stages, 1):
-        do_stage(
-            folder, stage, lambda state, line="", n=number, s=stage: on_step(Step(s.name, n, len(stages), state, line))
-        )
+
+        def tell(state: str, line: str = "", number: int = number, stage: Stage = stage) -> None:
+            on_step(Step(stage.name, number, len(stages), state, line))
+
+        if missing := next((name for name in stage.needs if name in failed or name in waiting), ""):
+            waiting.add(stage.name)
+            tell("waits", f"for {missing}")
+            continue
+        try:
+            do_stage(folder, stage, tell)
+        except RunnerError as error:
+            failed[stage.name] = error
+            tell("failed", str(error.message))
+    if failed:
+        raise _one_of(failed, waiting)
+
+
+def _one_of(failed: Mapping[str, RunnerError], waiting: Collection[str]) -> RunnerError:
+    """Put what failed into one error: the first in full, the others by name."""
+    (_, first), *others = failed.items()
+    also = [f"{name} failed, too" for name, _ in others]
+    also += [f"{len(waiting)} stages wait for them"] if waiting else []
+    return RunnerError("\n".join([first.message, *also]), hint=first.hint)
 
 
 def do_stage(folder: ExperimentFolder, stage: Stage, tell: Callable[..., None]) -> None:

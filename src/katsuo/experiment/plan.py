@@ -28,14 +28,15 @@ class Stage:
     """
     One process: its name, and how its command is told once the stages before it are done.
 
-    A command that is None says that there is nothing to do, for the reason that `skip` gives. `spent` reads what it
-    used: an amount and its unit.
+    `skip` gives the reason why there is nothing to do, if that is so; `needs` names the stages without which it cannot
+    be done; `spent` reads what it used: an amount and its unit.
     """
 
     name: str
     command: Callable[[], Sequence[str]]
     skip: Callable[[], str] = lambda: ""
     spent: Callable[[], tuple[int, str] | None] = lambda: None
+    needs: tuple[str, ...] = ()
 
 
 def plan(folder: ExperimentFolder) -> list[Stage]:
@@ -58,8 +59,12 @@ class _Planner:
     experiment: Experiment
     name: str
 
+    @property
+    def _split(self) -> str:
+        return f"{self.name}/split"
+
     def stages(self) -> Iterator[Stage]:
-        yield Stage(f"{self.name}/split", lambda: [*_STAGE, "split", str(self.folder.path), self.name])
+        yield Stage(self._split, lambda: [*_STAGE, "split", str(self.folder.path), self.name])
         if ZERO_SHOT in self.experiment.baselines:
             yield self._evaluate(self.experiment.seeds[0], ZERO_SHOT)
         for seed in self.experiment.seeds:
@@ -101,12 +106,13 @@ class _Planner:
             return Run(output).summary().new_tokens, "new tokens"
 
         skip = self._same if system == "prompted" else lambda: ""
-        return Stage(self._named(seed, f"generate-{system}"), command, skip, spent)
+        return Stage(self._named(seed, f"generate-{system}"), command, skip, spent, (self._split,))
 
     def _derive(self, seed: int, system: str) -> Stage:
         told = [str(self.folder.path), self.name, str(seed)]
         skip = self._skip(seed, OURS if system == "shuffled" else system)
-        return Stage(self._named(seed, f"data-{system}"), lambda: [*_STAGE, system, *told], skip)
+        needs = self._split if system == "supervised" else self._named(seed, f"generate-{OURS}")
+        return Stage(self._named(seed, f"data-{system}"), lambda: [*_STAGE, system, *told], skip, needs=(needs,))
 
     def _adapt(self, seed: int, system: str) -> Stage:
         output = self.folder.adapter(self.name, seed, system)
@@ -119,9 +125,10 @@ class _Planner:
             run = str(self.folder.run(self.name, seed, system))
             return [*_KATSUO, "adapt", run, *self._training(output, recipe, seed)]
 
-        return Stage(
-            self._named(seed, f"adapt-{system}"), command, self._skip(seed, system), lambda: _trained_tokens(output)
-        )
+        made = "generate" if system in (OURS, "prompted") else "data"
+        needs = [self._named(seed, f"{made}-{system}")] + [self._named(seed, f"adapt-{OURS}")] * (system != OURS)
+        name, skip = self._named(seed, f"adapt-{system}"), self._skip(seed, system)
+        return Stage(name, command, skip, lambda: _trained_tokens(output), tuple(needs))
 
     def _pretrain(self, seed: int) -> Stage:
         output = self.folder.adapter(self.name, seed, "self-supervised")
@@ -130,7 +137,8 @@ class _Planner:
             told = self._training(output, self._train_settings("self-supervised", self._like(seed)), seed)
             return [*_KATSUO, "pretrain", str(self.folder.run(self.name, seed, OURS)), *told]
 
-        return Stage(self._named(seed, "pretrain"), command, spent=lambda: _trained_tokens(output))
+        needs = (self._named(seed, f"adapt-{OURS}"),)
+        return Stage(self._named(seed, "pretrain"), command, spent=lambda: _trained_tokens(output), needs=needs)
 
     def _training(self, output: Path, recipe: Path, seed: int) -> list[str]:
         return ["-m", self.experiment.model, "-o", str(output), "-r", str(recipe), "--seed", str(seed)]
@@ -167,7 +175,8 @@ class _Planner:
             return [*told, *(["--run", str(run)] if is_adapted and (run / "recipe.yaml").is_file() else [])]
 
         name = f"{self.name}/evaluate-{system}" if not is_adapted else self._named(seed, f"evaluate-{system}")
-        return Stage(name, command, self._skip(seed, system), lambda: _asked_tokens(output))
+        needs = _training_of(self.name, seed, system) if is_adapted else self._split
+        return Stage(name, command, self._skip(seed, system), lambda: _asked_tokens(output), (needs,))
 
     def _skip(self, seed: int, system: str) -> Callable[[], str]:
         """Give what says why a system cannot be had: no data for it, or the same as the system itself."""
@@ -206,12 +215,17 @@ def _general(folder: ExperimentFolder, experiment: Experiment, name: str, *, wit
         skip = (lambda: "") if system == ZERO_SHOT else lambda: "" if adapter.is_dir() else "there is no such adapter"
         label = f"general-{system}" if system == ZERO_SHOT else f"{name}/seed-{first}/general-{system}"
         place = folder.general(name, first, system)
-        return Stage(label, lambda: [*_STAGE, "general", *told], skip, lambda: _general_tokens(place))
+        needs = () if system == ZERO_SHOT else (_training_of(name, first, system),)
+        return Stage(label, lambda: [*_STAGE, "general", *told], skip, lambda: _general_tokens(place), needs)
 
     if with_zero_shot:
         yield stage(ZERO_SHOT)
     for system in (OURS, *(one for one in experiment.baselines if one != ZERO_SHOT)):
         yield stage(system)
+
+
+def _training_of(name: str, seed: int, system: str) -> str:
+    return f"{name}/seed-{seed}/{'pretrain' if system == 'self-supervised' else f'adapt-{system}'}"
 
 
 def _as_flags(settings: dict[str, Any]) -> list[str]:
