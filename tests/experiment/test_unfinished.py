@@ -34,9 +34,10 @@ def judge(folder: ExperimentFolder, system: str, **settings: object) -> None:
 
 
 def test_before_anything_is_done_the_report_says_so(folder: ExperimentFolder) -> None:
-    page, *_ = api.report(folder.path)
+    page, text, _ = api.report(folder.path)
     count = len(plan(folder))
-    assert f"nothing to compare with; not finished: {count} of {count} stages" in page.read_text(encoding="utf-8")
+    assert f"nothing to compare with; not finished: {count} of {count} stages" in text.read_text(encoding="utf-8")
+    assert f"nothing to compare with<small>not finished: {count} of {count} stages" in page.read_text(encoding="utf-8")
 
 
 def test_one_set_of_two_is_told_with_what_is_still_to_do(folder: ExperimentFolder) -> None:

@@ -25,6 +25,8 @@ def as_page(story: Story, sections: Sequence[Section]) -> str:
     def svg(figure: Figure) -> Markup:
         return drawn[id(figure)]
 
+    warnings = story.results.get("warnings", [])
+    verdict = story.results.get("verdict", "").removesuffix("; " + "; ".join(warnings))
     return environment.from_string(text).render(
-        title=story.title, verdict=story.results.get("verdict", ""), sections=sections, svg=svg
+        title=story.title, verdict=verdict, warnings=warnings, sections=sections, svg=svg
     )
