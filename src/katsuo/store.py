@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from katsuo.config import SPEED_SETTINGS, Budget, Recipe, RunnerOptions, read_recipe
 from katsuo.errors import RunExistsError, StoreError, UsageError
-from katsuo.places import is_there, place, reading, whole_file, writing
+from katsuo.places import is_there, place, reading, whole_file, write_json, writing
 from katsuo.records import Example, Passage, Reason, Reject, Summary
 from katsuo.resume import refuse_occupied, refuse_other
 
@@ -259,8 +259,7 @@ class Run:
             pq.write_table(table, partial, compression="zstd")
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        with whole_file(self.path / name) as partial:
-            partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(self.path / name, value)
 
 
 def create_run(path: Path | str, recipe: Recipe, *, resume: str) -> Run:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -90,6 +91,16 @@ class Evaluation:
         choices = numpy.array([[one.choice for one in line] for line in grid], dtype=numpy.int64)
         golds = numpy.array([one.gold_choice for one in grid[0]], dtype=numpy.int64)
         return Outcomes(choices, golds, len(grid[0][0].choices)), items, templates
+
+
+def scores_beside(told: Mapping[str, Any]) -> dict[str, float]:
+    """Give a set's scores beside its metric (accuracy, exact match), each the mean over its templates."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for scores in told["templates"].values():
+        for key, value in scores.items():
+            if isinstance(value, float) and key != told["metric"]:
+                found[key].append(value)
+    return {key: sum(values) / len(values) for key, values in found.items()}
 
 
 class Draft:

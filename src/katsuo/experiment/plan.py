@@ -126,7 +126,9 @@ class _Planner:
             return [*_KATSUO, "adapt", run, *self._training(output, recipe, seed)]
 
         made = "generate" if system in (OURS, "prompted") else "data"
-        needs = [self._named(seed, f"{made}-{system}")] + [self._named(seed, f"adapt-{OURS}")] * (system != OURS)
+        needs = [self._named(seed, f"{made}-{system}")]
+        if system != OURS:
+            needs.append(_training_of(self.name, seed, OURS))  # it takes as many updates
         name, skip = self._named(seed, f"adapt-{system}"), self._skip(seed, system)
         return Stage(name, command, skip, lambda: _trained_tokens(output), tuple(needs))
 
@@ -137,7 +139,7 @@ class _Planner:
             told = self._training(output, self._train_settings("self-supervised", self._like(seed)), seed)
             return [*_KATSUO, "pretrain", str(self.folder.run(self.name, seed, OURS)), *told]
 
-        needs = (self._named(seed, f"adapt-{OURS}"),)
+        needs = (_training_of(self.name, seed, OURS),)
         return Stage(self._named(seed, "pretrain"), command, spent=lambda: _trained_tokens(output), needs=needs)
 
     def _training(self, output: Path, recipe: Path, seed: int) -> list[str]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from katsuo.errors import RunnerError
@@ -34,6 +35,7 @@ class Cost:
     peak_bytes: int | None
 
 
+@cache
 def machine() -> str:
     """Say what this machine is: cores and their name, GPUs, system, Python."""
     parts = [f"{os.cpu_count()} cores{_processor()}", *_gpus(), f"{platform.system()} {platform.machine()}"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy
 
 from katsuo.errors import UsageError
-from katsuo.evaluate.folder import Evaluation
+from katsuo.evaluate.folder import Evaluation, scores_beside
 from katsuo.evaluate.judge import left_out_words
 from katsuo.evaluate.overlap import Overlap
 from katsuo.evaluate.statistics import Gain, Outcomes, mean_gain, paired_bootstrap
@@ -160,7 +160,7 @@ def _set(folder: ExperimentFolder, name: str) -> tuple[dict[str, Any], dict[str,
                 "mean": one.outcomes.score(),
                 "templates": one.by_template(),
                 "seeds": one.seeds,
-                "beside": _beside(folder, name, system, told["metric"]),
+                "beside": _beside(folder, name, system),
             }
             for system, one in judged.items()
         },
@@ -213,15 +213,13 @@ def _template_gains(ours: Judged, theirs: Judged) -> dict[str, float]:
     return {name: score - other[name] for name, score in ours.by_template().items()}
 
 
-def _beside(folder: ExperimentFolder, name: str, system: str, metric: str) -> dict[str, float]:
+def _beside(folder: ExperimentFolder, name: str, system: str) -> dict[str, float]:
     """Give the scores beside the one that counts (accuracy, exact match): means over templates and seeds."""
     found: dict[str, list[float]] = defaultdict(list)
     for seed in folder.experiment.seeds if system != MAJORITY else ():
         if evaluation := _evaluation(folder, name, seed, system):
-            for scores in next(iter(evaluation.scores["sets"].values()))["templates"].values():
-                for key, value in scores.items():
-                    if isinstance(value, float) and key != metric:
-                        found[key].append(value)
+            for key, value in scores_beside(next(iter(evaluation.scores["sets"].values()))).items():
+                found[key].append(value)
     return {key: float(numpy.mean(values)) for key, values in found.items()}
 
 

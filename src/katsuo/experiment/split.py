@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections import Counter, defaultdict
@@ -17,7 +16,7 @@ from katsuo.errors import SourceError
 from katsuo.evaluate.judge import read_sheet
 from katsuo.evaluate.settings import EvaluateSettings
 from katsuo.evaluate.suites import Item
-from katsuo.evaluate.suites.rows import Row, find_data, read_rows
+from katsuo.evaluate.suites.rows import Row, find_data, nearest_column, read_rows
 from katsuo.experiment.folder import ExperimentFolder, write_text
 from katsuo.experiment.settings import SetSettings
 from katsuo.places import write_json
@@ -163,9 +162,9 @@ def named_documents(
         return [""] * len(items)
     columns = list(dict.fromkeys(key for row in rows[:1000] for key in row))
     if column not in columns:
-        near = difflib.get_close_matches(column, columns, n=1)
-        hint = f'did you mean "{near[0]}"?' if near else f"columns: {', '.join(columns)}"
-        raise SourceError(f'"{file}" has no column "{column}", which document_column names', hint=hint)
+        raise SourceError(
+            f'"{file}" has no column "{column}", which document_column names', hint=nearest_column(column, columns)
+        )
     return [str(rows[item.row].get(column) or "") for item in items]
 
 

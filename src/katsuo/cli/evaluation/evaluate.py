@@ -95,6 +95,7 @@ def evaluate(
 
 def _print(found: list[Evaluation], *, as_json: bool) -> None:
     from katsuo.evaluate.compare import compare
+    from katsuo.evaluate.folder import scores_beside
     from katsuo.evaluate.verdict import verdict
 
     comparisons = [compare(found[0], other) for other in found[1:]]
@@ -110,7 +111,8 @@ def _print(found: list[Evaluation], *, as_json: bool) -> None:
     for one in found:
         typer.echo(f"{one.name}  ({one.path})")
         for name, scores in one.scores["sets"].items():
-            shown = f"{scores['mean']:6.1f} ± {scores['spread']:.1f} {scores['metric']}{_beside(scores)}"
+            beside = "".join(f", {mean:.1f} {key}" for key, mean in scores_beside(scores).items())
+            shown = f"{scores['mean']:6.1f} ± {scores['spread']:.1f} {scores['metric']}{beside}"
             typer.echo(f"  {name:<24} {shown}, {scores['items']} items, {len(scores['templates'])} templates")
             if overlap := scores.get("overlap"):
                 where = f"{overlap['passages']} by their passage, {overlap['questions']} by their question"
@@ -139,16 +141,6 @@ def _plain(one: Comparison) -> dict[str, Any]:
             for name, gain in gains.items()
         },
     }
-
-
-def _beside(scores: dict[str, Any]) -> str:
-    """Give the other score of a set, the mean over its templates."""
-    found: dict[str, list[float]] = {}
-    for one in scores["templates"].values():
-        for key, value in one.items():
-            if isinstance(value, float) and key != scores["metric"]:
-                found.setdefault(key, []).append(value)
-    return "".join(f", {sum(values) / len(values):.1f} {key}" for key, values in found.items())
 
 
 def _warnings(found: list[Evaluation]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from katsuo.errors import SourceError, TemplateError
 from katsuo.evaluate.suites.read import Suite
+from katsuo.evaluate.suites.rows import nearest_column
 from katsuo.records import Reason
 from katsuo.templates.library import Template
 from katsuo.templates.marks import HERE, PIPE, SEPARATOR, expression_pattern
@@ -218,7 +218,7 @@ class _Writer:
             where = f" ({self.suite.file})" if self.suite.file else ""
             raise TemplateError(
                 f'{who} of "{self.suite.name}"{where} reads "{name}", which is no column',
-                hint=_nearest(name, self._columns),
+                hint=nearest_column(name, self._columns),
             )
 
     def _render(self, compiled: Compiled, values: Mapping[str, Any], row: int) -> str:
@@ -246,11 +246,6 @@ _CURES = {
     Reason.TIME_LIMIT: "take the loop out of the template",
     Reason.OUTPUT_LIMIT: "print less",
 }
-
-
-def _nearest(name: str, columns: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, columns, n=1)
-    return f'did you mean "{near[0]}"?' if near else f"columns: {', '.join(columns)}"
 
 
 def _hash(text: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,12 @@ def rename(rows: list[Row], columns: Mapping[str, Iterable[str]], *, where: Path
             raise UsageError(f'"{where}" has no column {wanted}; its columns: {", ".join(there)}', hint=hint)
         taken[name] = found
     return [{**row, **{name: row.get(column) for name, column in taken.items()}} for row in rows]
+
+
+def nearest_column(name: str, columns: Sequence[str]) -> str:
+    """Say which column may have been meant, or which there are."""
+    near = difflib.get_close_matches(name, columns, n=1)
+    return f'did you mean "{near[0]}"?' if near else f"columns: {', '.join(columns)}"
 
 
 def _lines(path: Path) -> Iterable[tuple[int, str]]:
