@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -72,6 +73,12 @@ def test_a_run_behind_urls_equals_one_on_this_machine(
     onto_disk = generate(f"{url}/docs", tmp_path / "other")
     assert list(onto_disk.examples()) == list(there.examples())
     assert list(onto_disk.rejects()) == list(there.rejects())
+
+
+def test_a_scheme_may_be_written_in_capitals(memory: str, documents: Path, tmp_path: Path) -> None:
+    whole = generate(sent(documents, memory), tmp_path / "run")
+    capitals = generate(f"{memory}/docs".replace("memory", "MEMORY"), tmp_path / "capitals")
+    assert capitals.summary().kept == whole.summary().kept
 
 
 def test_a_run_behind_a_url_goes_on_where_it_was_stopped(memory: str, documents: Path, tmp_path: Path) -> None:
@@ -168,12 +175,16 @@ def test_a_store_that_cannot_be_reached_is_told_with_a_hint_and_is_no_empty_one(
                 ask()
 
 
-def test_a_report_about_a_run_behind_a_url_is_written_to_this_machine(
+def test_what_is_made_of_a_run_behind_a_url_is_written_to_this_machine(
     memory: str, documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = generate(documents, f"{memory}/run")
-    with pytest.raises(UsageError, match=r"memory://bucket/run.*\nhint: give a folder of this machine with -o"):
-        report(str(run.path))
+    makers = [partial(report, str(run.path)), partial(katsuo.export_run, run.path, "trl")]
+    makers.append(partial(katsuo.export_run, run.path, "trl", f"{memory}/pages"))
+    for make in makers:
+        with pytest.raises(UsageError, match=r"memory://bucket/.*\nhint: give a folder of this machine with -o"):
+            make()
+    assert katsuo.export_run(run.path, "trl", tmp_path / "trl").examples["train"] == run.summary().kept
     assert not (tmp_path / "memory:").exists()
     assert {path.parent for path in report(Path(str(run.path)), tmp_path / "pages")} == {tmp_path / "pages"}

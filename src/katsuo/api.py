@@ -64,12 +64,13 @@ def generate(
     with open_runner(recipe) as runner:
         workshop = workshop_of(runner, recipe, meter)
         run = create_run(output, recipe, resume=resume)
-        run.write_manifest(manifest(workshop))
+        before = run.manifest
+        run.write_manifest(manifest(workshop, before))
         runner.call(partial(read_documents, run), on_progress)
         stopped = answer_passages(run, workshop, runner, on_progress)
         from_cache = workshop.cached.found if workshop.cached else 0
         ended = {"summary": asdict(run.summary()), "stopped": stopped, "from_cache": from_cache}
-        run.write_manifest({**manifest(workshop), **ended})
+        run.write_manifest({**manifest(workshop, before), **ended})
     return run
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import blake2b
@@ -197,12 +197,17 @@ class _Tally:
         self._on_progress(Progress("answer", done, self._total, self.kept, self._rejected, self._new_tokens))
 
 
-def manifest(workshop: Workshop) -> dict[str, Any]:
-    """Give what a later reader needs to know about how a run came to be."""
+def manifest(workshop: Workshop, before: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Give what a later reader needs to know about how a run came to be.
+
+    `before` is the manifest that the run had: what its earlier answers did not follow stays told.
+    """
+    not_taken = {*before.get("model", {}).get("not_taken", ()), *workshop.engine.info.not_taken}
     return {
         "format": 1,
         "versions": {"python": platform.python_version(), **_versions()},
-        "model": asdict(workshop.engine.info),
+        "model": {**asdict(workshop.engine.info), "not_taken": sorted(not_taken)},
         "adapter": workshop.recipe.adapter,
         "codec": workshop.codec.name,
         "sampling": workshop.recipe.sampling.model_dump(mode="json"),

@@ -54,6 +54,14 @@ def is_url(path: Path) -> bool:
     return not isinstance(path, Path)
 
 
+def place_here(address: str | Path | UPath, what: str) -> Path:
+    """Give the path of a file or folder that is to lie on this machine; raise `UsageError` for a URL."""
+    path = place(address)
+    if is_url(path):
+        raise UsageError(f'{what} is not written to "{path}"', hint="give a folder of this machine with -o")
+    return path
+
+
 def is_there(path: Path) -> bool:
     """Say whether a file or folder is there; raise `OSError` where that cannot be found out."""
     if not is_url(path):

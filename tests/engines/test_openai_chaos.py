@@ -16,6 +16,7 @@ from servers import RunningServer, start_llama
 from katsuo.api import generate
 from katsuo.config import EngineOptions, Sampling
 from katsuo.engines import EngineSettings, open_engine
+from katsuo.errors import KatsuoWarning
 from katsuo.records import Passage, Prompt, Reason
 from katsuo.store import Run
 
@@ -87,6 +88,15 @@ def test_a_run_with_a_fifth_of_all_requests_failing_keeps_the_same_examples(
     assert_ledger_adds_up(run)
     assert clean.summary().kept == 20
     assert list(run.examples()) == list(clean.examples())
+
+
+def test_what_a_server_did_not_take_stays_told_when_nothing_is_left_to_ask(chaos: ChaosProxy, tmp_path: Path):
+    documents = write_documents(tmp_path / "documents", 2)
+    chaos.dropped_fields = ("grammar",)
+    with pytest.warns(KatsuoWarning, match="takes no grammar"):
+        run_over(documents, chaos.address, tmp_path / "run")
+    again = run_over(documents, chaos.address, tmp_path / "run")
+    assert again.manifest["model"]["not_taken"] == ["grammar"]
 
 
 def test_prompts_that_alone_fail_are_rejected_and_the_run_goes_on(chaos: ChaosProxy, tmp_path: Path):

@@ -45,6 +45,19 @@ def test_an_adapter_of_another_base_is_refused(tmp_path):
         find_system(adapter, base=other)
 
 
+def test_the_style_is_that_of_the_revision(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshots = tmp_path / "models--owner--model" / "snapshots"
+    commits = {name: name * 40 for name in "ab"}
+    make_model(snapshots / commits["a"], is_chat=False)
+    make_model(snapshots / commits["b"], is_chat=True)
+    for name, style in zip("ab", ("input-output", "chat"), strict=True):
+        settings = make_settings({"engine_options.revision": commits[name]})
+        assert _style(System("owner/model"), settings) == (style, None)
+    served = make_settings({"engine": "openai", "engine_options.revision": "2"})
+    assert _style(System(str(snapshots / commits["b"])), served) == ("chat", None)
+
+
 def test_a_system_is_asked_the_way_it_was_trained_unless_told_otherwise(tmp_path):
     chat, plain = make_model(tmp_path / "c", is_chat=True), make_model(tmp_path / "p", is_chat=False)
     auto = make_settings({})

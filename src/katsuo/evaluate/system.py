@@ -94,8 +94,10 @@ def _style(system: System, settings: EvaluateSettings, codec: str = "") -> tuple
 
 def _is_chat(system: System, settings: EvaluateSettings, codec: str) -> bool:
     """Say whether a model takes a chat: by its files, or for one that is a server's by its name or as it is told."""
+    # What a server's revision is called says nothing about the files here.
+    revision = None if settings.engine == "openai" else settings.engine_options.revision
     try:
-        return has_chat_template(locate(system.model))
+        return has_chat_template(locate(system.model, revision))
     except (ModelError, MissingPackageError):
         if settings.style != "auto" or codec == "instruct":
             return True

@@ -11,6 +11,7 @@ from katsuo.errors import ExportError, UsageError
 from katsuo.export.card import write_card
 from katsuo.export.files import new_folder
 from katsuo.export.order import Exporter, ExportOptions, Order
+from katsuo.places import place_here
 from katsuo.registry import Door, Registry
 from katsuo.store import Run
 
@@ -80,7 +81,7 @@ def export_run(
     _check_meaning(format, options)
     opened = run if isinstance(run, Run) else Run(run)
     _check_finished(opened, allow_partial=allow_partial)
-    target = Path(output) if output is not None else opened.path / "export" / format
+    target = place_here(output if output is not None else opened.path / "export" / format, "a data set")
     with new_folder(target) as folder:
         order = Order(opened, folder, _name(opened.path), options)
         deliver = write(order)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from katsuo.errors import MissingPackageError, StoreError, UsageError
-from katsuo.places import is_url, place
+from katsuo.errors import MissingPackageError, StoreError
+from katsuo.places import place, place_here
 from katsuo.report.markdown import as_markdown
 from katsuo.report.read import read_story
 from katsuo.report.sections import sections_of
@@ -19,8 +19,7 @@ def write_report(path: Path, output: Path, *, examples: int = 3) -> list[Path]:
     Raise `StoreError` for a folder that is neither a run nor an experiment, `UsageError` where `output` is a URL, and
     `MissingPackageError` without matplotlib.
     """
-    if is_url(place(output)):
-        raise UsageError(f'a report is not written to "{place(output)}"', hint="give a folder of this machine with -o")
+    output = place_here(output, "a report")
     story = read_story(place(path), examples=examples)
     sections = sections_of(story)
     try:

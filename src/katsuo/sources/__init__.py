@@ -93,7 +93,7 @@ def _without_repeats(addresses: Sequence[str]) -> list[str]:
 
 def _scheme(address: str) -> str:
     scheme, separator, _ = address.partition("://")
-    return scheme if separator else "file"
+    return scheme.lower() if separator else "file"
 
 
 def _name(address: str) -> str:
