@@ -79,6 +79,8 @@ def test_two_systems_on_two_sets_are_compared_set_by_set(rows, tmp_path):
 def test_wrong_flags_say_how_they_are_written(rows, tmp_path):
     with pytest.raises(UsageError, match="names no column"):
         invoke("fake", "--task", "ynqa", "--data", rows, "--column", "premise", "-o", tmp_path / "s")
+    with pytest.raises(UsageError, match="no JSON list"):
+        invoke("fake", *COMMON, "--data", rows, "--labels", '["yes, no', "-o", tmp_path / "s")
     with pytest.raises(UsageError, match="the same name"):
         invoke("a/fake", "a/fake", *COMMON, "--column", "answer=gold", "--data", rows, "-o", tmp_path / "s")
 

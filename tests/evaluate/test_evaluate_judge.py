@@ -9,8 +9,9 @@ from katsuo.errors import RunChangedError, RunExistsError, StoreError, UsageErro
 from katsuo.evaluate import judge as judging
 from katsuo.evaluate.compare import compare
 from katsuo.evaluate.folder import Evaluation
+from katsuo.evaluate.judge import hash_of
 from katsuo.evaluate.overlap import find_overlap
-from katsuo.evaluate.suites import Item
+from katsuo.evaluate.suites import Item, make_sheet, read_suite
 
 
 def evaluate_claims(claims, output, **settings):
@@ -66,10 +67,36 @@ def test_a_folder_of_another_evaluation_is_not_touched(claims, tmp_path):
     claims.write_text(before.replace("painted blue", "painted red"))
     with pytest.raises(RunChangedError, match=r"sets\.nli"):
         evaluate_claims(claims, tmp_path / "scores")
+    claims.write_text(before)
+    with pytest.raises(RunChangedError, match=r"sets\.nli"):
+        evaluate_claims(claims, tmp_path / "scores", labels=["contradiction", "neutral", "entailment"])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("x")
     with pytest.raises(RunExistsError):
         evaluate_claims(claims, tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('near: "{{ claim }}"\n', ""),
+        ('passage: "{{ text }}"\n', ""),
+        ('labels: ["Yes", "No"]\n', ""),
+        ('labels: ["Yes", "No"]', 'labels: ["No", "Yes"]'),
+    ],
+)
+def test_what_decides_cut_choice_and_metric_makes_another_evaluation(tmp_path, old, new):
+    suite = (
+        'name: doors\npassage: "{{ text }}"\nnear: "{{ claim }}"\ngold: "{{ answer }}"\nlabels: ["Yes", "No"]\n'
+        'templates:\n- {name: one, jinja: "{{ text }} {{ claim }}", answer_choices: "Yes ||| No"}\n'
+    )
+    assert old in suite
+    row = {"text": "The door is shut.", "claim": "It is open.", "answer": "No"}
+    hashes = set()
+    for text in (suite, suite.replace(old, new)):
+        (tmp_path / "suite.yaml").write_text(text)
+        hashes.add(hash_of(make_sheet(read_suite(tmp_path / "suite.yaml"), [row])))
+    assert len(hashes) == 2
 
 
 def test_a_set_of_written_answers_is_scored_by_token_f1(tmp_path):

@@ -157,6 +157,14 @@ def test_a_template_that_fails_is_named_with_the_row(tmp_path, old, new, said):
         make_sheet(read_suite(changed(tmp_path, old, new)), ROWS)
 
 
+@pytest.mark.parametrize("labels", ["[]", '["yes", "no", "maybe"]'])
+def test_choices_that_are_not_as_many_as_labels_are_an_error(tmp_path, labels):
+    text = SUITE.replace('labels: ["yes", "no"]', f"labels: {labels}").replace("Yes ||| No", "'{{ question }} ||| No'")
+    rows = [*ROWS, {**ROWS[0], "number": 9, "answer": "maybe"}]
+    with pytest.raises(TemplateError, match='"below" gives 2 answer choices for row 0, and there are 3 labels'):
+        make_sheet(read_suite(write(tmp_path, text)), rows)
+
+
 def test_options_of_a_row_are_found_by_text_letter_or_number():
     suite = task_suite("mcqa")
     assert suite.metric == "accuracy"

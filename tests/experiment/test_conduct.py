@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from katsuo.experiment.folder import ExperimentFolder, open_folder
 from katsuo.experiment.plan import Stage, plan
 from katsuo.experiment.process import run_process
 from katsuo.experiment.settings import experiment_from
+from katsuo.models import locate
 
 
 @pytest.fixture
@@ -122,17 +124,19 @@ def test_what_needs_a_failed_stage_waits_and_the_rest_is_done(
         Stage("second", lambda: python("pass"), needs=("first",)),
         Stage("third", lambda: python("pass"), needs=("second",)),
         Stage("other", lambda: python("pass")),
+        Stage("odd", lambda: python("pass"), skip=lambda: locate("owner/not-here").name),
         Stage("last", lambda: python("raise SystemExit(3)"), needs=("other",)),
     ]
     monkeypatch.setattr(conducting, "plan", lambda _: stages)
     steps: list[Step] = []
     with pytest.raises(
-        RunnerError, match=r"no such thing(.|\n)*last failed, too\n2 stages wait for them\nhint: its whole"
+        RunnerError,
+        match=r"no such thing(.|\n)*odd failed, too\nlast failed, too\n2 stages wait for them\nhint: its whole",
     ):
         conducting.conduct(folder, steps.append)
     ended = {step.stage: (step.state, step.line) for step in steps if step.state not in ("begins", "says")}
     assert {name: state for name, (state, _) in ended.items()} == {
-        **{"first": "failed", "second": "waits", "third": "waits", "other": "done", "last": "failed"},
+        **{"first": "failed", "second": "waits", "third": "waits", "other": "done", "odd": "failed", "last": "failed"},
     }
     assert ended["third"][1] == "for second"
     assert folder.marker("other")
@@ -176,6 +180,23 @@ def test_a_second_seed_repeats_all_but_the_model_as_it_is(bridges: tuple[Path, P
     names = [stage.name for stage in plan(open_folder(tmp_path / "out", experiment_from(told)))]
     assert sum("seed-1" in name for name in names) == sum("seed-0" in name for name in names) > 10
     assert names.count("bridges/evaluate-zero-shot") == 1
+
+
+def test_the_command_of_each_seed_reads_settings_of_its_own(bridges: tuple[Path, Path], tmp_path: Path) -> None:
+    told = recipe(*bridges, "model", seeds=[0, 1], forgetting=None)
+    told["sets"]["bridges"]["labels"] = ["yes, it is", "no"]
+    folder = open_folder(tmp_path / "out", experiment_from(told))
+    split = folder.split("bridges")
+    split.mkdir(parents=True)
+    (split / "held_out.jsonl").touch()
+    stages = {stage.name: stage for stage in plan(folder)}
+    for seed in (0, 1):
+        for stage, flag in (("generate-katsuo", "-c"), ("adapt-katsuo", "-r"), ("pretrain", "-r")):
+            command = list(stages[f"bridges/seed-{seed}/{stage}"].command())
+            assert f"/seed-{seed}/" in command[command.index(flag) + 1]
+            assert Path(command[command.index(flag) + 1]).is_file()
+    command = list(stages["bridges/evaluate-zero-shot"].command())
+    assert json.loads(command[command.index("--labels") + 1]) == ["yes, it is", "no"]
 
 
 def test_a_folder_is_taken_up_only_with_the_settings_that_it_was_begun_with(

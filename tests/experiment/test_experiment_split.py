@@ -61,6 +61,31 @@ def test_a_copy_is_held_out_with_the_document_that_a_row_names() -> None:
     assert found.held_out == ["a.md", "a.pdf"]
 
 
+def test_copies_are_held_out_together_when_only_some_documents_are() -> None:
+    texts = [LONG.replace(" ", f" {number} ") for number in range(6)]
+    documents = [
+        Document(f"{number}.{kind}", f"{kind} {text}") for number, text in enumerate(texts) for kind in ("md", "pdf")
+    ]
+    items = [item(number, text) for number, text in enumerate(texts)]
+    found = split_documents(documents, items, [""] * 6, test_share=0.5)
+    stems = [Path(name).stem for name in found.held_out]
+    assert len(stems) == 2 * len(set(stems)) == 6
+    assert found.test == sorted({int(stem) for stem in stems})
+    assert not set(stems) & {Path(document.source).stem for document in found.documents}
+
+
+def test_a_repeated_row_never_stands_in_test_and_labelled_rows(bridges: tuple[Path, Path], tmp_path: Path) -> None:
+    bridges[1].write_text(bridges[1].read_text() * 2)
+    place = split(tmp_path / "out", bridges, test_share=0.5).split("bridges")
+    test, labelled = (
+        [(row["passage"], row["question"]) for row in lines(place / f"{name}.jsonl")] for name in ("test", "labelled")
+    )
+    assert len(set(test)) == len(test) == len(labelled) == 16
+    assert not set(test) & set(labelled)
+    told = json.loads((place / "split.json").read_text())
+    assert (told["test_rows"], told["left_out"]) == (16, {"duplicate": 32})
+
+
 def test_a_column_of_documents_that_is_not_there_is_an_error(bridges: tuple[Path, Path], tmp_path: Path) -> None:
     told = recipe(*bridges, "model")
     told["sets"]["bridges"]["document_column"] = "pasage"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from katsuo.engines.fake import FakeEngine
+from katsuo.errors import EngineError
 from katsuo.evaluate.settings import EvaluateSettings
 from katsuo.evaluate.system import System
 from katsuo.experiment.general import general_requests, general_texts, measure
@@ -57,3 +61,19 @@ def test_texts_and_requests_are_measured_one_by_one(tmp_path: Path) -> None:
     assert len(told["texts"]) == len(general_texts()) >= 10
     assert len(told["requests"]) == len(general_requests()) >= 20
     assert all(one["tokens"] > 20 for one in told["texts"])
+
+
+@pytest.mark.parametrize("method", ["generate", "score"])
+def test_a_question_that_was_not_answered_is_no_sign_of_forgetting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    answered = getattr(FakeEngine, method)
+
+    def refused(self: FakeEngine, *asked: Any) -> list[Any]:
+        first, *others = answered(self, *asked)
+        return [replace(first, finish="error", error="the credit is used up"), *others]
+
+    monkeypatch.setattr(FakeEngine, method, refused)
+    with pytest.raises(EngineError, match="a general question was not answered: the credit is used up"):
+        measure(System("fake"), tmp_path, EvaluateSettings(engine="fake"), Forgetting())
+    assert not (tmp_path / "general.json").exists()

@@ -9,6 +9,7 @@ import pytest
 from bridges import recipe
 
 from katsuo import api
+from katsuo.errors import UsageError
 from katsuo.evaluate.settings import EvaluateSettings
 from katsuo.evaluate.system import System
 from katsuo.experiment.folder import ZERO_SHOT, ExperimentFolder, open_folder
@@ -58,10 +59,18 @@ def test_one_set_of_two_is_told_with_what_is_still_to_do(folder: ExperimentFolde
     assert "Not finished" in page.read_text(encoding="utf-8")
 
 
+def test_systems_that_were_asked_different_things_are_not_compared(folder: ExperimentFolder) -> None:
+    split_set(folder, "bridges")
+    judge(folder, ZERO_SHOT)
+    judge(folder, "katsuo", labels=["no", "yes"])
+    with pytest.raises(UsageError, match='"bridges": not all that was asked of katsuo and zero-shot was the same'):
+        api.report(folder.path)
+
+
 def test_rows_left_out_are_added_up_and_other_warnings_stand_with_their_set() -> None:
     sets = {
-        "a": {"left_out": {"duplicate": 2}, "warnings": ["2 duplicate test rows left out", "only 9 items"]},
-        "b": {"left_out": {"duplicate": 3, "empty": 1}, "warnings": ["3 duplicate test rows left out"]},
+        "a": {"left_out": {"duplicate": 2}, "warnings": ["only 9 items"]},
+        "b": {"left_out": {"duplicate": 3, "empty": 1}, "warnings": []},
     }
     assert warnings_of(sets) == ["5 duplicate test rows left out", "1 empty test rows left out", "a: only 9 items"]
 

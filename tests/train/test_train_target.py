@@ -9,12 +9,16 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from katsuo.api import generate
 from katsuo.config import EngineOptions
 from katsuo.engines import EngineSettings
 from katsuo.engines.hf.load import load_model
 from katsuo.errors import UsageError
 from katsuo.store import Run
+from katsuo.train.data import watch_what_fits
+from katsuo.train.encode import Encoder, limits_of
 from katsuo.train.load import load_base
+from katsuo.train.read import PairFolder, passage_places
 from katsuo.train.recipes import LAPTOP
 from katsuo.train.target import adapt, as_many_steps_as, pretrain, style_of
 
@@ -113,6 +117,36 @@ def test_every_passage_is_split_and_none_is_left_out(small_run, small_model, tmp
     tokenizer = AutoTokenizer.from_pretrained(small_model())
     lengths = [len(tokenizer(passage.text).input_ids) + 1 for passage in Run(small_run).passages()]
     assert told.examples == sum(-(-(length - 1) // 63) for length in lengths)
+
+
+def test_the_baseline_of_a_stopped_run_reads_the_passages_that_were_asked_about(tmp_path):
+    (tmp_path / "documents").mkdir()
+    for number in range(12):
+        (tmp_path / "documents" / f"{number:02d}.txt").write_text(f"Report {number} says that the bridge opened.")
+    options = {"engine": "fake", "model": "fake", "shard_size": 8, "budget__max_examples": 11}
+    run = generate(str(tmp_path / "documents"), ["ynqa", "exqa"], tmp_path / "run", **options)
+    asked = {example.passage_id for example in run.examples()}
+    places = list(passage_places(run, 0))
+    read = {run.read_passages(place.shard)[place.row].id for place in places}
+    assert len(places) == len(read) == 6
+    assert read == asked
+    assert len(list(run.passages())) == 12
+
+
+def test_held_out_examples_that_do_not_fit_are_counted(pair_folder, small_model, tmp_path):
+    base, folder = load_base(str(small_model()), SMALL), PairFolder(pair_folder)
+    places = sorted(folder.places(0), key=lambda place: place.task_type)
+    lengths = [len(base.tokenizer(pair.prompt + pair.completion).input_ids) for pair in folder.pairs(places)]
+    limits = limits_of(SMALL.override({"data.max_tokens": sorted(lengths)[len(lengths) // 2] + 1}))
+    encoder = Encoder(base.tokenizer, end_tokens=base.end_tokens, limits=limits)
+    trained_on = sum(one is not None for one in encoder.encode(folder.pairs(places[:60])))
+    before = dict(encoder.ledger.rejected)
+    watched, ledger = watch_what_fits(folder, places[60:], encoder)
+    late = {reason: count for reason, count in ledger.rejected.items() if reason not in before}
+    assert 0 < len(watched) < 60
+    assert len(watched) + sum(late.values()) == 60
+    assert all(reason.endswith("(held out)") for reason in late)
+    assert (ledger.kept, sum(before.values())) == (trained_on, 60 - trained_on)
 
 
 def test_a_recipe_that_leaves_nothing_to_train_on_says_so(small_run, small_model, tmp_path):

@@ -159,11 +159,12 @@ def _with_overlaps(told: Mapping[str, Any], sheets: Sequence[Sheet], run: Path) 
 
 
 def hash_of(sheet: Sheet) -> str:
-    """Give a hash of all that is asked and of what the answers should be."""
-    digest = blake2b(digest_size=8)
+    """Give a hash of all that is asked, of where it may be cut, of what the answers should be and of what counts."""
+    digest = blake2b("\0".join([sheet.suite.metric, *sheet.labels]).encode("utf-8", "surrogatepass"), digest_size=8)
     for item in sheet.items:
         for question in sheet.of(item):
             asked = [item.id, question.template, question.instruction(), *question.choices, *item.golds]
+            asked += [str(question.gold), item.near, *question.parts]
             digest.update("\0".join(asked).encode("utf-8", "surrogatepass") + b"\1")
     return digest.hexdigest()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from katsuo.errors import RunnerError
+from katsuo.errors import KatsuoError, RunnerError
 from katsuo.experiment.folder import ExperimentFolder
 from katsuo.experiment.plan import Stage, plan
 from katsuo.experiment.process import machine, run_process
@@ -38,7 +38,7 @@ def conduct(folder: ExperimentFolder, on_step: OnStep) -> None:
     Where one fails, those that need it wait and all others are done. Then raise `RunnerError` for those that failed.
     """
     stages = plan(folder)
-    failed: dict[str, RunnerError] = {}
+    failed: dict[str, KatsuoError] = {}
     waiting: set[str] = set()
     for number, stage in enumerate(stages, 1):
 
@@ -51,14 +51,14 @@ def conduct(folder: ExperimentFolder, on_step: OnStep) -> None:
             continue
         try:
             do_stage(folder, stage, tell)
-        except RunnerError as error:
+        except KatsuoError as error:
             failed[stage.name] = error
             tell("failed", str(error.message))
     if failed:
         raise _one_of(failed, waiting)
 
 
-def _one_of(failed: Mapping[str, RunnerError], waiting: Collection[str]) -> RunnerError:
+def _one_of(failed: Mapping[str, KatsuoError], waiting: Collection[str]) -> RunnerError:
     """Put what failed into one error: the first in full, the others by name."""
     (_, first), *others = failed.items()
     also = [f"{name} failed, too" for name, _ in others]

@@ -5,7 +5,7 @@ The folder of an experiment: the only code that knows the file names inside it.
     ├── experiment.yaml                 every setting
     ├── stages/SET/seed-0/adapt.json    written last: what a stage cost, and its command; .log beside it
     ├── sets/SET/split/                 documents for the generator, test rows, what was held out
-    ├── sets/SET/settings/              recipes of the commands
+    ├── sets/SET/seed-0/settings/       recipes of the commands
     ├── sets/SET/seed-0/runs/SYSTEM     run folders
     ├── sets/SET/seed-0/adapters/SYSTEM
     ├── sets/SET/seed-0/scores/SYSTEM   evaluations; of the model as it is: sets/SET/scores/zero-shot
@@ -44,9 +44,9 @@ class ExperimentFolder:
         """Give the folder of a set's split."""
         return self.path / "sets" / name / "split"
 
-    def settings(self, name: str) -> Path:
-        """Give the folder of the recipes that a set's commands read."""
-        return self.path / "sets" / name / "settings"
+    def settings(self, name: str, seed: int) -> Path:
+        """Give the folder of the recipes that the commands read."""
+        return self._seed(name, seed) / "settings"
 
     def run(self, name: str, seed: int, system: str) -> Path:
         """Give a run folder."""

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from katsuo.config import Sampling
-from katsuo.engines import CanScore, Choices
+from katsuo.engines import CanScore, Choices, Scores
+from katsuo.errors import EngineError
 from katsuo.evaluate.ask import Examiner
 from katsuo.evaluate.judge import judge, read_sheet
 from katsuo.evaluate.settings import EvaluateSettings
@@ -23,7 +24,7 @@ from katsuo.evaluate.suites import load_suite
 from katsuo.evaluate.system import System, open_examiner
 from katsuo.experiment.settings import Forgetting
 from katsuo.places import write_json
-from katsuo.records import Passage, Prompt
+from katsuo.records import Completion, Passage, Prompt
 from katsuo.tasks.style import Asked
 
 GENERAL = "general.json"
@@ -73,7 +74,10 @@ def _read_texts(examiner: Examiner) -> list[dict[str, float]]:
         return []
     texts = general_texts()
     asked = [Choices(_prompt(f"text-{place}"), (text,), has_end=False) for place, text in enumerate(texts)]
-    return [{"nats": -one.log_probabilities[0], "tokens": one.tokens[0]} for one in examiner.engine.score(asked)]
+    scores = examiner.engine.score(asked)
+    for one in scores:
+        _check_answered(one)
+    return [{"nats": -one.log_probabilities[0], "tokens": one.tokens[0]} for one in scores]
 
 
 def _make_requests(examiner: Examiner) -> list[dict[str, Any]]:
@@ -81,10 +85,20 @@ def _make_requests(examiner: Examiner) -> list[dict[str, Any]]:
     sampling = Sampling(temperature=0.0, max_new_tokens=_LONGEST_ANSWER, grammar=False)
     prompts = [_prompt(f"request-{place}", examiner.ask(one.ask)) for place, one in enumerate(requests)]
     answers = examiner.engine.generate(prompts, sampling)
+    for one in answers:
+        _check_answered(one)
     return [
         {"ask": request.ask, "answer": answer.text.strip(), "followed": request.is_followed(answer.text)}
         for request, answer in zip(requests, answers, strict=True)
     ]
+
+
+def _check_answered(one: Completion | Scores) -> None:
+    """Raise `EngineError` for a question that was not answered: it says nothing about what a model has forgotten."""
+    if one.finish not in ("stop", "length"):
+        raise EngineError(
+            f"a general question was not answered: {one.error or one.finish}", hint="give the same command again"
+        )
 
 
 def _prompt(name: str, asked: Asked = "") -> Prompt:

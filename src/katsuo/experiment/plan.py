@@ -92,7 +92,7 @@ class _Planner:
         output = self.folder.run(self.name, seed, system)
 
         def command() -> Sequence[str]:
-            recipe = self.folder.settings(self.name) / f"generate-{system}.yaml"
+            recipe = self.folder.settings(self.name, seed) / f"generate-{system}.yaml"
             split = self.folder.split(self.name)
             made = self.experiment.generate_recipe(self.name, prompted=system == "prompted").override(
                 {"documents": (str(split / DOCUMENTS),), "text_column": "text", "seed": seed}
@@ -121,7 +121,7 @@ class _Planner:
             changes = {} if system == OURS else self._like(seed)
             if system == "supervised":
                 changes["data.reword"] = False  # the rows are asked about in the suite's own templates
-            recipe = self._train_settings(system, changes)
+            recipe = self._train_settings(seed, system, changes)
             run = str(self.folder.run(self.name, seed, system))
             return [*_KATSUO, "adapt", run, *self._training(output, recipe, seed)]
 
@@ -136,8 +136,9 @@ class _Planner:
         output = self.folder.adapter(self.name, seed, "self-supervised")
 
         def command() -> Sequence[str]:
-            told = self._training(output, self._train_settings("self-supervised", self._like(seed)), seed)
-            return [*_KATSUO, "pretrain", str(self.folder.run(self.name, seed, OURS)), *told]
+            recipe = self._train_settings(seed, "self-supervised", self._like(seed))
+            run = str(self.folder.run(self.name, seed, OURS))
+            return [*_KATSUO, "pretrain", run, *self._training(output, recipe, seed)]
 
         needs = (_training_of(self.name, seed, OURS),)
         return Stage(self._named(seed, "pretrain"), command, spent=lambda: _trained_tokens(output), needs=needs)
@@ -145,9 +146,9 @@ class _Planner:
     def _training(self, output: Path, recipe: Path, seed: int) -> list[str]:
         return ["-m", self.experiment.model, "-o", str(output), "-r", str(recipe), "--seed", str(seed)]
 
-    def _train_settings(self, system: str, changes: dict[str, Any]) -> Path:
+    def _train_settings(self, seed: int, system: str, changes: dict[str, Any]) -> Path:
         """Write the recipe of a training."""
-        path = self.folder.settings(self.name) / f"train-{system}.yaml"
+        path = self.folder.settings(self.name, seed) / f"train-{system}.yaml"
         made = self.experiment.train_recipe(self.name).override(changes)
         write_text(path, yaml.safe_dump(made.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
         return path
@@ -171,7 +172,7 @@ class _Planner:
             told += ["--suite", one.suite] if one.suite else ["--task", str(one.task)]
             told += ["--data", str(self.folder.split(self.name) / TEST)]
             told += [flag for role, column in one.columns.items() for flag in ("--column", f"{role}={column}")]
-            told += ["--labels", ",".join(one.labels)] if one.labels else []
+            told += ["--labels", json.dumps(one.labels, ensure_ascii=False)] if one.labels else []
             told += _as_flags(self.experiment.evaluate_flags())
             run = self.folder.run(self.name, seed, system)
             return [*told, *(["--run", str(run)] if is_adapted and (run / "recipe.yaml").is_file() else [])]

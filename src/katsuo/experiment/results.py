@@ -53,6 +53,7 @@ class Judged:
     outcomes: Outcomes
     templates: list[str]
     seeds: list[float]
+    asked: frozenset[str] = frozenset()
 
     def by_template(self) -> dict[str, float]:
         """Give the score of each template, over the seeds."""
@@ -123,13 +124,7 @@ def warnings_of(sets: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for told in sets.values():
         left_out.update(told["left_out"])
     added_up = [left_out_words(count, reason) for reason, count in left_out.items()]
-    own = [
-        f"{name}: {text}"
-        for name, told in sets.items()
-        for text in told["warnings"]
-        if text not in [left_out_words(count, reason) for reason, count in told["left_out"].items()]
-    ]
-    return [*added_up, *own]
+    return [*added_up, *(f"{name}: {text}" for name, told in sets.items() for text in told["warnings"])]
 
 
 def _without_data(folder: ExperimentFolder, name: str) -> str:
@@ -142,8 +137,10 @@ def _set(folder: ExperimentFolder, name: str) -> tuple[dict[str, Any], dict[str,
     experiment = folder.experiment
     found = {system: _judged(folder, name, system) for system in (OURS, *BASELINES)}
     judged = {system: one for system, one in found.items() if one is not None}
+    _check_protocol(name, judged)
     scores = _evaluation(folder, name, experiment.seeds[0], OURS)
     assert scores is not None, "the caller has looked"
+    split = read_json(folder.split(name) / TOLD)
     told = next(iter(scores.scores["sets"].values()))
     if "majority" in told:
         judged[MAJORITY] = _majority(judged[OURS])
@@ -153,7 +150,8 @@ def _set(folder: ExperimentFolder, name: str) -> tuple[dict[str, Any], dict[str,
         if system != OURS
     }
     return {
-        **{key: told[key] for key in ("task_type", "metric", "items", "rows", "left_out")},
+        **{key: told[key] for key in ("task_type", "metric", "items", "rows")},
+        "left_out": split["left_out"],
         "templates": list(dict.fromkeys(judged[OURS].templates)),
         "scores": {
             system: {
@@ -170,7 +168,7 @@ def _set(folder: ExperimentFolder, name: str) -> tuple[dict[str, Any], dict[str,
         },
         "chosen": {system: _chosen(folder, name, system) for system in judged if system != MAJORITY},
         "gold": _gold(folder, name, judged[OURS]),
-        "split": read_json(folder.split(name) / TOLD),
+        "split": split,
         "overlap": told.get("overlap"),
         "cut_prompts": told["cut_prompts"],
         "warnings": [*told["warnings"], *_labels_seen(folder, name)],
@@ -186,11 +184,23 @@ def _judged(folder: ExperimentFolder, name: str, system: str) -> Judged | None:
     first = found[0][0]
     if any(items != found[0][1] for _, items, _ in found):
         raise UsageError(f'the seeds of "{system}" were judged on different rows', hint="begin in a new folder with -o")
+    asked = frozenset(told["asked"] for one in evaluations if one is not None for told in one.scores["sets"].values())
     values: Any = numpy.concatenate([outcomes.values for outcomes, _, _ in found])
     scores = [outcomes.score() for outcomes, _, _ in found]
     templates = [template for _, _, asked in found for template in asked]
     outcomes = Outcomes(values, first.golds, first.labels, seeds=len(found))
-    return Judged(outcomes, templates, scores[:1] if system == ZERO_SHOT else scores)
+    return Judged(outcomes, templates, scores[:1] if system == ZERO_SHOT else scores, asked)
+
+
+def _check_protocol(name: str, judged: Mapping[str, Judged]) -> None:
+    """Raise `UsageError` where systems were asked different things."""
+    others = [system for system, one in judged.items() if one.asked != judged[OURS].asked]
+    if others or len(judged[OURS].asked) > 1:
+        who = " and ".join(dict.fromkeys([OURS, *others[:1]]))
+        raise UsageError(
+            f'"{name}": not all that was asked of {who} was the same: the suite or katsuo changed on the way',
+            hint="begin in a new folder with -o",
+        )
 
 
 def _evaluation(folder: ExperimentFolder, name: str, seed: int, system: str) -> Evaluation | None:

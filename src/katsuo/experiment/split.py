@@ -51,7 +51,9 @@ def split_set(folder: ExperimentFolder, name: str) -> None:
     experiment = folder.experiment
     one, place = experiment.sets[name], folder.split(name)
     rows_file, rows = rows_of(one)
-    items = read_sheet(one.read_suite(), rows_file, EvaluateSettings(templates=1)).items
+    templates = experiment.evaluate_settings().templates
+    sheet = read_sheet(one.read_suite(), rows_file, EvaluateSettings(templates=templates))
+    items = sheet.items
     found = list(read_documents(one))
     documents = [document for document in found if isinstance(document, Document)]
     unread = Counter(reject.reason.value for reject in found if isinstance(reject, Reject))
@@ -62,11 +64,9 @@ def split_set(folder: ExperimentFolder, name: str) -> None:
             f'every document of "{name}" has test rows: none is left for the generator',
             hint="lower test_share, or add documents that no row is about",
         )
-    trained_on, tested = set(split.labelled), set(split.test)
-    # Rows that cannot be asked about stay with the test rows: the evaluation counts them.
-    test = [row for number, row in enumerate(rows) if number not in trained_on]
+    tested = set(split.test)
     _write_rows(place / DOCUMENTS, ({"text": one.text, "source": one.source} for one in split.documents))
-    _write_rows(place / TEST, test)
+    _write_rows(place / TEST, (rows[number] for number in split.test))
     further = read_rows(Path(one.labelled)) if one.labelled else []
     _write_rows(place / LABELLED, [*(rows[number] for number in split.labelled), *further])
     _write_rows(place / HELD_OUT, ({"text": item.passage} for item in items if item.row in tested and item.passage))
@@ -76,7 +76,8 @@ def split_set(folder: ExperimentFolder, name: str) -> None:
         "unread": dict(unread),
         "documents_held_out": len(split.held_out),
         "held_out": split.held_out[:100],
-        "test_rows": len(test),
+        "test_rows": len(split.test),
+        "left_out": dict(sheet.left_out),
         "labelled_rows": len(split.labelled) + len(further),
         "rows_without_document": len(items) - len(_owners(documents, items, named)),
     }
@@ -89,13 +90,16 @@ def split_documents(
     """
     Hold out `test_share` of the documents that rows are about, drawn by hash; all others go to the generator.
 
-    A row belongs to the document that `named` says, and to each that holds half of its passage: copies are held out
-    together. A row is a test row unless all of its documents go to the generator.
+    A row belongs to the document that `named` says, and to each that holds half of its passage. Documents that share a
+    row, such as copies, are held out together. A row is a test row unless its documents go to the generator.
     """
     owners = _owners(documents, items, named)
     labelled = sorted({place for found in owners.values() for place in found})
     count = max(1, round(len(labelled) * test_share)) if labelled else 0
-    held_out = set(sorted(labelled, key=lambda place: _hash(documents[place].source))[:count])
+    together, held_out = _linked(owners.values()), set[int]()
+    for place in sorted(labelled, key=lambda place: _hash(documents[place].source)):
+        if len(held_out) < count:
+            held_out |= together[place]
     test = [item.row for number, item in enumerate(items) if not owners.get(number) or owners[number] & held_out]
     tested = set(test)
     return Split(
@@ -121,6 +125,15 @@ def _owners(documents: Sequence[Document], items: Sequence[Item], named: Sequenc
         for number in passages.held_by(document.text):
             owners[number].add(place)
     return dict(owners)
+
+
+def _linked(owners: Iterable[set[int]]) -> dict[int, set[int]]:
+    """Give each document's place with those that it shares a row with, directly or by way of others."""
+    groups: dict[int, set[int]] = {}
+    for found in owners:
+        whole = found.union(*(groups.get(place, set()) for place in found))
+        groups.update(dict.fromkeys(whole, whole))
+    return groups
 
 
 class _Passages:

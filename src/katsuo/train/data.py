@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Protocol
 
 from katsuo.errors import UsageError
-from katsuo.train.encode import Encoded, Encoder, Pair
+from katsuo.train.encode import Encoded, Encoder, Ledger, Pair
 from katsuo.train.recipes import Data, TrainRecipe
 
 _TERMS = {"nc": "non-commercial", "unstated": "not stated"}
@@ -162,6 +162,20 @@ def draw_what_fits(
         if not fresh:
             return {place: example for place in chosen if (example := encoded[place])}
         encoded |= dict(zip(fresh, encoder.encode(source.pairs(fresh)), strict=True))
+
+
+def watch_what_fits(source: Pairs, places: Sequence[Place], encoder: Encoder) -> tuple[list[Encoded], Ledger]:
+    """
+    Give the held-out examples that fit, and the ledger of the training.
+
+    One that is too long stands there as held out; nothing else about them does.
+    """
+    before = encoder.ledger
+    ledger, rejected = replace(before, rejected=Counter(before.rejected)), Counter(before.rejected)
+    watched = [example for example in encoder.encode(source.pairs(places)) if example]
+    too_long = encoder.ledger.rejected - rejected
+    ledger.rejected.update({f"{reason} (held out)": count for reason, count in too_long.items()})
+    return watched, ledger
 
 
 def hash_of(text: str) -> int:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from katsuo.train.data import Place, allow, count_types, draw_what_fits, hold_out
+from katsuo.train.data import Place, allow, count_types, draw_what_fits, hold_out, watch_what_fits
 from katsuo.train.encode import Encoder, limits_of
 from katsuo.train.job import open_job, run_job
 from katsuo.train.load import load_base
@@ -41,8 +40,7 @@ def train_generator(
     allowed = allow(folder.places(recipe.seed), recipe.data, terms, encoder.ledger.rejected)
     held_out, rest = hold_out(allowed, recipe.data)
     train = draw_what_fits(folder, rest, recipe, encoder)
-    ledger = replace(encoder.ledger, rejected=Counter(encoder.ledger.rejected))
-    watched = [example for example in encoder.encode(folder.pairs(held_out)) if example]
+    watched, ledger = watch_what_fits(folder, held_out, encoder)
     data |= {"sources": _used(sources, train), "types": count_types(train), "held_out": len(watched)}
     job = Job("train-generator", base, recipe, output, data, codec=CODEC, start=adapter)
     return run_job(job, list(train.values()), watched, ledger, on_progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from transformers.utils import logging
 from katsuo.engines.hf.load import choose_device
 from katsuo.errors import ModelError, TrainError
 from katsuo.models import KNOWN, is_adapter, locate, revision_of
+from katsuo.train import processes
 from katsuo.train.pack import ATTENTION
 from katsuo.train.recipes import TrainRecipe
 from katsuo.train.upkeep.trouble import is_out_of_memory, require_packages
@@ -51,7 +53,7 @@ def load_base(name: str, recipe: TrainRecipe) -> Base:
     told: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
     if recipe.quantization != "none":
         told["quantization_config"] = _quantization(recipe.quantization)
-        told["device_map"] = {"": choose_device(recipe.device)}
+        told["device_map"] = {"": _own_device(recipe.device)}
     dtype: Any = torch.float32 if recipe.method == "full" else recipe.dtype
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -66,6 +68,14 @@ def load_base(name: str, recipe: TrainRecipe) -> Base:
     return Base(
         model, tokenizer, name, _public_name(name, folder), revision_of(folder), folder, _ends(model, tokenizer)
     )
+
+
+def _own_device(wanted: str) -> torch.device:
+    """Give the device of this process: of several on one machine, each has its own GPU."""
+    device = choose_device(wanted)
+    if str(device) == "cuda" and processes.count() > 1:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return device
 
 
 def token_counter(name: str) -> Callable[[Sequence[str]], list[int]]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from katsuo.errors import SourceError
-from katsuo.records import Example, Reason
+from katsuo.records import Example, Passage, Reason
 from katsuo.store import Run
 from katsuo.tasks import TaskType, known_tasks
 from katsuo.tasks.checks import first_failure
@@ -152,10 +152,20 @@ class RunExamples:
 
 
 def passage_places(run: Run, seed: int) -> Iterator[Place]:
-    """Give the place of every passage of a run."""
-    for shard in run.shards():
-        for row, passage in enumerate(run.read_passages(shard)):
+    """Give the place of every passage that was asked about, or of every one where none was yet."""
+    for shard in run.answered_shards() or run.shards():
+        for row, passage in enumerate(_asked_about(run, shard)):
             yield Place(shard, row, "", "", hash_of(passage.text), hash_of(f"{seed} {passage.id}"))
+
+
+def _asked_about(run: Run, shard: int) -> list[Passage]:
+    """Give a shard's passages up to the last one of which something is known."""
+    passages = run.read_passages(shard)
+    if shard not in run.answered_shards() or shard in run.done_shards():
+        return passages
+    ended = {example.passage_id for example in run.read_examples(shard)}
+    ended |= {reject.passage_id for reject in run.rejects() if reject.kind == "prompt"}
+    return passages[: max((place for place, one in enumerate(passages, 1) if one.id in ended), default=0)]
 
 
 def passage_texts(run: Run, places: Sequence[Place]) -> Iterator[str]:

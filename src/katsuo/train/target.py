@@ -14,7 +14,7 @@ from katsuo.errors import UsageError
 from katsuo.models.locate import read_manifest
 from katsuo.store import Run
 from katsuo.tasks.style import choose_style
-from katsuo.train.data import allow, count_types, draw_what_fits, hash_of, hold_out
+from katsuo.train.data import allow, count_types, draw_what_fits, hash_of, hold_out, watch_what_fits
 from katsuo.train.encode import Encoded, Encoder, Ledger, Styler, limits_of, styler
 from katsuo.train.job import open_job, run_job
 from katsuo.train.load import Base, load_base
@@ -43,8 +43,7 @@ def adapt(
     encoder = Encoder(base.tokenizer, end_tokens=base.end_tokens, limits=limits_of(recipe))
     held_out, rest = hold_out(allow(source.places(recipe.seed), recipe.data, {}), recipe.data)
     drawn = draw_what_fits(source, rest, recipe, encoder)
-    ledger = replace(encoder.ledger, rejected=Counter(encoder.ledger.rejected))
-    watched = [example for example in encoder.encode(source.pairs(held_out)) if example]
+    watched, ledger = watch_what_fits(source, held_out, encoder)
     train, replayed = _mix(list(drawn.values()), base, style, recipe, ledger)
     data |= {"types": count_types(drawn), "held_out": len(watched), "replayed": replayed, "style": style_name}
     data |= {"reworded": len(source.reworded)}
@@ -58,7 +57,8 @@ def pretrain(
     """
     Train `model` on a run's raw passages by next-word prediction: the self-supervised baseline of the paper.
 
-    A passage longer than `data.max_tokens` is split into windows; nothing is left out.
+    Of a run that was stopped, the passages that were asked about are read. A passage longer than `data.max_tokens` is
+    split into windows; nothing is left out.
     """
     adapter, recipe = begin_from(start, recipe)
     data: dict[str, Any] = {"passages": run_hash(run, "passages")}

@@ -34,7 +34,7 @@ def evaluate(
     column: Annotated[
         list[str] | None, typer.Option(help="What your column is, such as passage=abstract. Repeatable.")
     ] = None,
-    labels: Annotated[str | None, typer.Option(help="The labels in your data, by comma.")] = None,
+    labels: Annotated[str | None, typer.Option(help="The labels in your data: by comma, or a JSON list.")] = None,
     base: Annotated[str | None, typer.Option(help="The model of the adapters, if not where they say.")] = None,
     run: Annotated[Path | None, typer.Option(help="Run folder to be searched for the test rows.")] = None,
     style: Annotated[str | None, typer.Option(help="auto, chat, input-output.")] = None,
@@ -169,7 +169,14 @@ def _columns(pairs: list[str] | None) -> dict[str, str]:
 
 
 def _words(text: str | None) -> list[str] | None:
-    return [word.strip() for word in text.split(",")] if text else None
+    """Part words at commas, or read a JSON list: a word may hold a comma there."""
+    if not text or not text.lstrip().startswith("["):
+        return [word.strip() for word in text.split(",")] if text else None
+    try:
+        words = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--labels is no JSON list: {error}", hint="""write '["one", "two"]', or one,two""") from None
+    return [str(word) for word in words]
 
 
 class _Lines:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import yaml
 
 from katsuo.train.trained import Job, Trained
-from katsuo.train.weights.start import add_up, sources_of
+from katsuo.train.weights.start import Source, add_up, sources_of
 
 _TITLES = {
     "train-generator": "A task generator",
@@ -15,10 +17,17 @@ _TITLES = {
     "pretrain": "A model trained further on raw passages",
 }
 
+_NON_COMMERCIAL = (
+    "**Some of its training sources are for non-commercial use only**, so these weights are for research. "
+    "`--exclude-license nc` makes a set without them."
+)
+
 
 def write_card(job: Job, trained: Trained) -> None:
     """Write `README.md` beside the weights."""
-    parts = [_head(job), f"# {_TITLES[job.command]}", _opening(job, trained), _losses(trained)]
+    library = "peft" if job.recipe.method == "lora" else "transformers"
+    head = _head(job.base.public_name, library, _all_sources(job))
+    parts = [head, f"# {_TITLES[job.command]}", _opening(job, trained), _losses(trained)]
     if sources := _all_sources(job):
         parts.append(_sources(sources))
     if types := job.data.get("types"):
@@ -29,15 +38,24 @@ def write_card(job: Job, trained: Trained) -> None:
     (job.output / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def _head(job: Job) -> str:
-    sources = _all_sources(job)
-    terms = {str(source.get("terms")) for source in sources}
-    head: dict[str, object] = {"base_model": job.base.public_name, "library_name": "peft", "tags": ["katsuo"]}
-    if job.recipe.method == "full":
-        head["library_name"] = "transformers"
+def write_merged_card(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write `README.md` beside merged weights: what they were merged of, and what they were trained on."""
+    sources = manifest["from"]["sources"]
+    opening = (
+        f"The adapter `{manifest['from']['name']}` (revision `{manifest['adapter_revision']}`) merged into "
+        f"`{manifest['base_model']}` (revision `{manifest['base_revision']}`) with `katsuo merge`."
+    )
+    parts = [_head(manifest["base_model"], "transformers", sources), "# A merged model", opening]
+    parts += [_NON_COMMERCIAL] if _is_non_commercial(sources) else []
+    parts += [_sources(sources)] if sources else []
+    (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _head(base: str, library: str, sources: Sequence[Source]) -> str:
+    head: dict[str, object] = {"base_model": base, "library_name": library, "tags": ["katsuo"]}
     if sources:
         head |= {"license": "other", "license_name": "see-each-source"}
-        if "non-commercial" in terms:
+        if _is_non_commercial(sources):
             head["license_name"] = "see-each-source-some-non-commercial"
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---"
 
@@ -57,11 +75,8 @@ def _opening(job: Job, trained: Trained) -> str:
             f"It writes tasks in the `{job.codec}` format: a task type and a passage in, an instruction and a response "
             "out. Load it with `katsuo generate DOCS --model THIS_FOLDER`."
         )
-    if any(source.get("terms") == "non-commercial" for source in _all_sources(job)):
-        lines.append(
-            "**Some of its training sources are for non-commercial use only**, so these weights are for research. "
-            "`--exclude-license nc` makes a set without them."
-        )
+    if _is_non_commercial(_all_sources(job)):
+        lines.append(_NON_COMMERCIAL)
     return "\n\n".join(lines)
 
 
@@ -80,13 +95,17 @@ def _losses(trained: Trained) -> str:
     return "\n\n".join([text, *(f"Warning: {warning}." for warning in fitted.warnings)])
 
 
-def _all_sources(job: Job) -> list[dict[str, object]]:
+def _all_sources(job: Job) -> list[dict[str, Any]]:
     """List the sources of this training and of those that it went on from."""
-    before = sources_of(job.start) if job.start else []
+    before = [*sources_of(job.base.folder), *(sources_of(job.start) if job.start else [])]
     return add_up([*before, *(job.data.get("sources") or [])])
 
 
-def _sources(sources: Sequence[dict[str, object]]) -> str:
+def _is_non_commercial(sources: Sequence[Source]) -> bool:
+    return any(source.get("terms") == "non-commercial" for source in sources)
+
+
+def _sources(sources: Sequence[Source]) -> str:
     rows = [(source["source"], source["licence"], source["terms"], source.get("examples", "")) for source in sources]
     return "## Training sources and their licences\n\n" + _table(("source", "licence", "terms", "examples"), rows)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig
 
 from katsuo.errors import ModelError, RunExistsError, StoreError, TrainError
@@ -19,7 +20,8 @@ from katsuo.models.locate import MANIFEST, read_manifest
 from katsuo.train.load import load_base
 from katsuo.train.recipes import LAPTOP
 from katsuo.train.weights import lora
-from katsuo.train.weights.start import locate_adapter
+from katsuo.train.weights.card import write_merged_card
+from katsuo.train.weights.start import add_up, history_of, locate_adapter, sources_of
 
 LARGEST_DIFFERENCE = 0.1
 """Between the logits of base and adapter and those of the merged weights, as a share of the adapter's own effect."""
@@ -50,6 +52,7 @@ def merge(adapter: str, output: Path, *, model: str | None = None, gguf: str | N
         "base_model": base.public_name,
         "base_revision": base.revision,
         "adapter_revision": revision_of(folder),
+        "from": {**history_of(folder), "sources": add_up([*sources_of(base.folder), *sources_of(folder)])},
     }
     merged = merged.to(stored)
     with torch.no_grad():
@@ -86,6 +89,7 @@ def _write(model: Any, tokenizer: Any, manifest: dict[str, Any], output: Path, g
             model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
             (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            write_merged_card(unfinished, manifest)
             if gguf:
                 write_gguf(FolderCheckpoint(unfinished), unfinished / f"model-{gguf}.gguf", kind=gguf)
             for path in (unfinished, *unfinished.iterdir()):
@@ -95,5 +99,6 @@ def _write(model: Any, tokenizer: Any, manifest: dict[str, Any], output: Path, g
             unfinished.rename(output)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-    except OSError as error:
-        raise StoreError(f'cannot write "{output}": {error.strerror or error}', hint="free some space") from error
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise StoreError(f'cannot write "{output}": {why}', hint="free some space") from error
