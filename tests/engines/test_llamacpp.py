@@ -24,6 +24,7 @@ from katsuo.engines.llamacpp import model as llama
 from katsuo.errors import EngineError, ModelError, RecipeError
 from katsuo.models.gguf_files.adapter import read_adapter
 from katsuo.models.gguf_files.checkpoint import FolderCheckpoint
+from katsuo.models.gguf_files.make import make_gguf
 from katsuo.models.gguf_files.write import write_gguf
 from katsuo.pipeline.ask import ask
 from katsuo.records import Message, Passage, Prompt
@@ -284,6 +285,15 @@ def test_a_model_without_a_gguf_file_names_the_command_that_makes_it(name: str):
     with pytest.raises(ModelError, match=f'no GGUF file of the model "{name}"') as caught:
         open_llama(name)
     assert f"katsuo pull --gguf {name}" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["BatsResearch/bonito-v1", "llama-3.1-8b-bonito-v1"])
+def test_a_published_generator_is_to_be_converted_elsewhere_and_is_not_fetched_in_vain(name: str, monkeypatch):
+    monkeypatch.setattr("katsuo.models.gguf_files.make.from_hub", pytest.fail)
+    for look_for in (open_llama, make_gguf):
+        with pytest.raises(ModelError) as caught:
+            look_for(name)
+        assert "convert_hf_to_gguf.py" in caught.value.hint
 
 
 def test_its_tokenizer_answers_nobody_without_the_key(engine):

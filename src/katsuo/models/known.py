@@ -44,6 +44,11 @@ class KnownModel:
     base: str | None = None
     sampling: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def is_convertible(self) -> bool:
+        """True when katsuo itself can write the model as GGUF."""
+        return bool(self.packaged or self.base)
+
 
 _BONITO_SAMPLING: Mapping[str, float] = {"temperature": 0.5, "top_p": 0.95, "max_new_tokens": 256}
 """The models' cards, and the library and tutorials of arXiv 2402.18334."""

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import gguf
 
 from katsuo.errors import ModelError
+from katsuo.models.gguf_files.find import ELSEWHERE
 from katsuo.models.gguf_files.layout import Numbers, gguf_name, interleave, rotary_heads
 from katsuo.models.gguf_files.tokenizer import write_tokenizer
 from katsuo.models.gguf_files.weights import read_weights
 
-ELSEWHERE = "convert the model with llama.cpp's convert_hf_to_gguf.py, and give the file as --model"
 _COPIED = ("llama.", "tokenizer.")
 """Beginnings of what is copied; the rest the writer says itself, or tells of how the file was made."""
 

@@ -12,6 +12,7 @@ from katsuo.models.known import codec_by_name, find_known
 from katsuo.models.locate import ADAPTER_WEIGHTS, is_adapter, locate, read_manifest, state_of
 
 FILE = "model-q8_0.gguf"
+ELSEWHERE = "convert the model with llama.cpp's convert_hf_to_gguf.py, and give the file as --model"
 _HEAD = 1 << 22
 """Bytes of a file that tell it from others: settings, tokens and the beginning of the weights."""
 
@@ -33,10 +34,10 @@ def find_gguf(name: str) -> Path:
         return files[0]
     kept = kept_gguf(name)
     if not kept.is_file():
-        raise ModelError(
-            f'there is no GGUF file of the model "{name}"',
-            hint=f"run `katsuo pull --gguf {name}`, or give a .gguf file as --model",
-        )
+        known = find_known(name)
+        here = f"run `katsuo pull --gguf {name}`, or give a .gguf file as --model"
+        hint = ELSEWHERE if known and not known.is_convertible else here
+        raise ModelError(f'there is no GGUF file of the model "{name}"', hint=hint)
     if not is_current(name):
         raise ModelError(
             f'the GGUF file of "{name}" was made of other weights than those that are here now',

@@ -13,7 +13,7 @@ from pathlib import Path
 from katsuo.errors import MissingPackageError, ModelError, StoreError
 from katsuo.models.gguf_files.adapter import LowRank, read_adapter
 from katsuo.models.gguf_files.checkpoint import Checkpoint, FolderCheckpoint, GgufCheckpoint
-from katsuo.models.gguf_files.find import is_current, kept_gguf, made_of
+from katsuo.models.gguf_files.find import ELSEWHERE, is_current, kept_gguf, made_of
 from katsuo.models.gguf_files.write import write_gguf
 from katsuo.models.known import GENERATOR, find_known
 from katsuo.models.locate import MANIFEST, codec_of, is_adapter, locate, named_base, public_name, revision_of
@@ -45,6 +45,9 @@ def make_gguf(
     kept = kept_gguf(name)
     if kept.is_file() and is_current(name):
         return kept
+    known = find_known(name)
+    if known and not known.is_convertible:
+        raise ModelError(f'katsuo cannot write "{known.hub}" as GGUF', hint=ELSEWHERE)
     adapter = _adapter_of(name)
     base = named_base(adapter) if adapter else name
     with _opened(base, source, revision, on_progress) as opened:
