@@ -67,10 +67,9 @@ def generate(
         before = run.manifest
         run.write_manifest(manifest(workshop, before))
         runner.call(partial(read_documents, run), on_progress)
-        stopped = answer_passages(run, workshop, runner, on_progress)
-        from_cache = workshop.cached.found if workshop.cached else 0
-        ended = {"summary": asdict(run.summary()), "stopped": stopped, "from_cache": from_cache}
-        run.write_manifest({**manifest(workshop, before), **ended})
+        ended = answer_passages(run, workshop, runner, on_progress)
+        told = {"summary": asdict(run.summary()), "stopped": ended.stopped, "from_cache": ended.from_cache}
+        run.write_manifest({**manifest(workshop, before, ended.not_taken), **told})
     return run
 
 

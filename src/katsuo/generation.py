@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from importlib import metadata
@@ -87,19 +87,32 @@ def read_documents(run: Run, workshop: Workshop, on_progress: OnProgress) -> Non
     run.write_documents_done(counts)
 
 
-def answer_passages(run: Run, workshop: Workshop, runner: Runner[Workshop], on_progress: OnProgress) -> str:
+@dataclass(frozen=True)
+class Ended:
+    """
+    How the answering ended: what stopped it where a budget did, else nothing, and how many answers the cache had.
+
+    `not_taken` is what was asked for and answers of the run, also of earlier commands, do not follow.
+    """
+
+    stopped: str
+    from_cache: int
+    not_taken: tuple[str, ...]
+
+
+def answer_passages(run: Run, workshop: Workshop, runner: Runner[Workshop], on_progress: OnProgress) -> Ended:
     """
     Answer the shards that are not done yet; they are written in order, each whole, its marker last.
 
-    Give what stopped it where a budget did, else nothing. A shard that is cut short is written as a part. Raise
-    `StoreError` where not all that a worker has read can be seen here.
+    A shard that is cut short by a budget is written as a part. Raise `StoreError` where not all that a worker has read
+    can be seen here.
     """
     run.check_read()
     done = set(run.done_shards())
     to_do = [shard for shard in run.shards() if shard not in done]
     progress = _Tally(run, on_progress)
     if not to_do:
-        return ""
+        return progress.ended()
     answerer = workshop.answerer
     seen = NearDuplicates(workshop.recipe.checks.duplicate_similarity)
     for shard in sorted(done):
@@ -110,27 +123,35 @@ def answer_passages(run: Run, workshop: Workshop, runner: Runner[Workshop], on_p
         workshop.meter.check_kept(run.summary().kept)
         runner.run(to_do, partial(answer_shard, run), keeper.keep)
     except BudgetReached as reached:
-        return str(reached)
+        return progress.ended(str(reached))
     finally:
         seen.close()
-    return ""
+    return progress.ended()
 
 
 @dataclass(frozen=True)
-class CutShort:
-    """What a shard had when a budget ended it, and the budget's words."""
+class Answered:
+    """
+    A shard's outcome, or what it had when a budget cut it short (`reached`, the budget's words), and how it came to be.
+
+    It tells what only the worker knows: what its engine's answers do not follow, and how many the cache had.
+    """
 
     outcome: Outcome
-    reached: str
+    not_taken: tuple[str, ...]
+    from_cache: int
+    reached: str = ""
 
 
-def answer_shard(run: Run, workshop: Workshop, shard: int) -> Outcome | CutShort:
-    """Answer one shard, or as much of it as the budget allows; depends on nothing but the shard's own passages."""
+def answer_shard(run: Run, workshop: Workshop, shard: int) -> Answered:
+    """Answer one shard, or as much of it as the budget allows; the outcome depends on its own passages alone."""
     answerer, passages = workshop.answerer, run.read_passages(shard)
+    found_before, reached = workshop.from_cache, ""
     try:
-        return answerer.answer(passages)
-    except BudgetReached as reached:
-        return CutShort(answerer.recall(passages), str(reached))
+        outcome = answerer.answer(passages)
+    except BudgetReached as stop:
+        outcome, reached = answerer.recall(passages), str(stop)
+    return Answered(outcome, answerer.engine.info.not_taken, workshop.from_cache - found_before, reached)
 
 
 class _Keeper:
@@ -146,20 +167,21 @@ class _Keeper:
         self._last = last
         self._started = time.monotonic()
 
-    def keep(self, shard: int, outcome: Outcome | CutShort) -> None:
+    def keep(self, shard: int, answered: Answered) -> None:
         """Write a whole shard, or the part of it that the run may hold; stop before the next where the budget ends."""
-        if isinstance(outcome, CutShort):
-            self._write_part(shard, without_duplicates(outcome.outcome, self._tasks, self._seen))
-            raise BudgetReached(outcome.reached)
+        outcome = without_duplicates(answered.outcome, self._tasks, self._seen)
+        answered = replace(answered, outcome=outcome)
+        if answered.reached:
+            self._write_part(shard, answered)
+            raise BudgetReached(answered.reached)
         if not self._is_metered:
             self._meter.spend(outcome.new_tokens)
-        outcome = without_duplicates(outcome, self._tasks, self._seen)
         if self._room(outcome) < len(outcome.examples):
-            self._write_part(shard, outcome)
+            self._write_part(shard, answered)
             self._meter.check_kept(self._progress.kept)
-        self._run.write_shard_done(shard, outcome.examples, outcome.rejects, self._counts(outcome))
+        self._run.write_shard_done(shard, outcome.examples, outcome.rejects, self._counts(answered))
         self._started = time.monotonic()
-        self._progress.add(outcome)
+        self._progress.add(answered)
         if shard != self._last:
             self._meter.check_kept(self._progress.kept)
             self._meter.check()
@@ -167,47 +189,56 @@ class _Keeper:
     def _room(self, outcome: Outcome) -> int:
         return self._meter.room(self._progress.kept, len(outcome.examples))
 
-    def _write_part(self, shard: int, outcome: Outcome) -> None:
-        outcome = outcome.first(self._room(outcome))
-        self._run.write_shard_part(shard, outcome.examples, outcome.rejects, self._counts(outcome))
-        self._progress.add(outcome)
+    def _write_part(self, shard: int, answered: Answered) -> None:
+        outcome = answered.outcome.first(self._room(answered.outcome))
+        answered = replace(answered, outcome=outcome)
+        self._run.write_shard_part(shard, outcome.examples, outcome.rejects, self._counts(answered))
+        self._progress.add(answered)
 
-    def _counts(self, outcome: Outcome) -> dict[str, object]:
-        return {**outcome.counts(), "seconds": time.monotonic() - self._started}
+    def _counts(self, answered: Answered) -> dict[str, object]:
+        seconds = time.monotonic() - self._started
+        return {**answered.outcome.counts(), "not_taken": answered.not_taken, "seconds": seconds}
 
 
 class _Tally:
-    """Add up outcomes and tell how far the run has come; a shard that is to be done again does not count yet."""
+    """Add up shards and tell how far the run has come; one that is to be done again does not count yet."""
 
     def __init__(self, run: Run, on_progress: OnProgress) -> None:
         markers = [run.read_marker(shard) for shard in run.done_shards()]
         self._on_progress = on_progress
         self._total, self.kept = run.summary().prompts, sum(marker["kept"] for marker in markers)
         self._rejected, self._new_tokens = sum(sum(marker["rejected"].values()) for marker in markers), 0
+        self._not_taken = {name for marker in markers for name in marker.get("not_taken", ())}
+        self._from_cache = 0
         self._tell()
 
-    def add(self, outcome: Outcome) -> None:
-        self.kept += len(outcome.examples)
-        self._rejected += len(outcome.rejects)
-        self._new_tokens += outcome.new_tokens
+    def add(self, answered: Answered) -> None:
+        self.kept += len(answered.outcome.examples)
+        self._rejected += len(answered.outcome.rejects)
+        self._new_tokens += answered.outcome.new_tokens
+        self._not_taken.update(answered.not_taken)
+        self._from_cache += answered.from_cache
         self._tell()
+
+    def ended(self, stopped: str = "") -> Ended:
+        return Ended(stopped, self._from_cache, tuple(sorted(self._not_taken)))
 
     def _tell(self) -> None:
         done = self.kept + self._rejected
         self._on_progress(Progress("answer", done, self._total, self.kept, self._rejected, self._new_tokens))
 
 
-def manifest(workshop: Workshop, before: Mapping[str, Any]) -> dict[str, Any]:
+def manifest(workshop: Workshop, before: Mapping[str, Any], not_taken: Sequence[str] = ()) -> dict[str, Any]:
     """
     Give what a later reader needs to know about how a run came to be.
 
-    `before` is the manifest that the run had: what its earlier answers did not follow stays told.
+    `before` is the manifest that the run had: what its earlier answers did not follow stays told beside `not_taken`.
     """
-    not_taken = {*before.get("model", {}).get("not_taken", ()), *workshop.engine.info.not_taken}
+    not_followed = {*before.get("model", {}).get("not_taken", ()), *not_taken}
     return {
         "format": 1,
         "versions": {"python": platform.python_version(), **_versions()},
-        "model": {**asdict(workshop.engine.info), "not_taken": sorted(not_taken)},
+        "model": {**asdict(workshop.engine.info), "not_taken": sorted(not_followed)},
         "adapter": workshop.recipe.adapter,
         "codec": workshop.codec.name,
         "sampling": workshop.recipe.sampling.model_dump(mode="json"),

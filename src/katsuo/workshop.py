@@ -55,6 +55,11 @@ class Workshop:
         )
 
     @property
+    def from_cache(self) -> int:
+        """Answers that were found in the cache up to now."""
+        return self.cached.found if self.cached else 0
+
+    @property
     def prompts_per_passage(self) -> int:
         """Task types times samples."""
         return len(self.tasks) * self.recipe.sampling.n

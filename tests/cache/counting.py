@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from katsuo.config import Sampling
@@ -17,7 +18,8 @@ class Counting:
     """
     Answer a whole batch at once, and write every prompt's id to the file that `COUNTING_LOG` names.
 
-    It dies, once and for all, when `COUNTING_DIES_AT` prompts have been asked, and takes `COUNTING_SLOW_S` for each.
+    It dies, once and for all, when `COUNTING_DIES_AT` prompts have been asked, takes `COUNTING_SLOW_S` for each, and
+    finds while it answers that it cannot follow `COUNTING_NOT_TAKEN`.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -30,6 +32,7 @@ class Counting:
         return [self._answer(prompt) for prompt in prompts]
 
     def _answer(self, prompt: Prompt) -> Completion:
+        self.info = replace(self.info, not_taken=tuple(os.environ.get("COUNTING_NOT_TAKEN", "").split()))
         if len(asked(self._log)) >= self._dies_at:
             raise EngineError("the model went away", hint="start it again")
         time.sleep(self._slow_s)
@@ -45,7 +48,10 @@ class Streaming:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._counting = Counting(settings)
-        self.info = self._counting.info
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._counting.info
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         answers = dict(self.stream(prompts, sampling))

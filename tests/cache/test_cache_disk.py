@@ -46,6 +46,17 @@ def test_more_keys_than_one_query_takes(tmp_path: Path) -> None:
     assert cache.get(list(many)) == list(many.values())
 
 
+def test_what_an_answer_does_not_follow_is_kept_with_it_and_told_once_it_is_found(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path)
+    cache.put({KEYS[0]: ANSWERS[KEYS[0]]})
+    cache.put({key: ANSWERS[key] for key in KEYS[1:3]}, not_taken=("grammar", "seed"))
+    cache.put({KEYS[3]: ANSWERS[KEYS[3]]}, not_taken=("top_p 0.9",))
+    found = AnswerCache(tmp_path)
+    for key, told in ((KEYS[0], set()), (KEYS[2], {"grammar", "seed"}), (KEYS[3], {"grammar", "seed", "top_p 0.9"})):
+        assert found.get([key]) == [ANSWERS[key]]
+        assert found.not_taken == told
+
+
 def test_others_on_the_machine_cannot_read_it(folder: Path) -> None:
     assert folder.stat().st_mode & 0o077 == 0
 
@@ -108,7 +119,52 @@ def swap(path: Path) -> None:
     other.close()
 
 
-@pytest.mark.parametrize("damage", [overwrite, cut, blot, flip, swap])
+def flip_schema(path: Path) -> None:
+    """Flip the highest bit of a letter in the table's own words, which then are no text."""
+    whole = path.read_bytes()
+    assert whole.count(b"checksum BLOB") == 1
+    path.write_bytes(whole.replace(b"checksum BLOB", b"checksu\xed BLOB"))
+
+
+def flip_broken_schema(path: Path) -> None:
+    """Flip it where SQLite stumbles over the word, and quotes it."""
+    whole = path.read_bytes()
+    assert whole.count(b"CREATE TABLE") == 1
+    path.write_bytes(whole.replace(b"CREATE TABLE", b"CREATE \xd4ABLE"))
+
+
+def flip_format(path: Path) -> None:
+    """Make it a file of a later SQLite."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:47] + b"\x06" + whole[48:])
+
+
+def change(path: Path, column: str, value: str) -> None:
+    writer = sqlite3.connect(path)
+    writer.execute(f"UPDATE answers SET {column} = {value}")
+    writer.commit()
+    writer.close()
+
+
+def forget_uses(path: Path) -> None:
+    change(path, "used", "NULL")
+
+
+def misspell_uses(path: Path) -> None:
+    change(path, "used", "CAST(x'61ff' AS TEXT)")
+
+
+def misspell_checksums(path: Path) -> None:
+    change(path, "checksum", "CAST(x'ffff' AS TEXT)")
+
+
+DAMAGES = [
+    *(overwrite, cut, blot, flip, swap, flip_schema, flip_broken_schema, flip_format),
+    *(forget_uses, misspell_uses, misspell_checksums),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_set_aside_with_a_warning_and_never_trusted(
     folder: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -182,10 +238,7 @@ def test_two_that_find_the_damage_at_once_set_it_aside_once(folder: Path) -> Non
     first, second = AnswerCache(folder), AnswerCache(folder)
     for cache in (first, second):
         assert cache.get(KEYS[:1]) == [ANSWERS[KEYS[0]]]
-    writer = sqlite3.connect(folder / "0001.sqlite")
-    writer.execute("UPDATE answers SET checksum = x'00'")
-    writer.commit()
-    writer.close()
+    change(folder / "0001.sqlite", "checksum", "x'00'")
     with pytest.warns(KatsuoWarning):
         assert first.get(KEYS[:1]) == [None]
     assert second.get(KEYS[:1]) == [None], "the second finds it gone, and says nothing"

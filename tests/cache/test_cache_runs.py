@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,9 @@ from katsuo.cache import AnswerCache
 from katsuo.errors import EngineError, KatsuoWarning
 from katsuo.pipeline import judge
 from katsuo.records import Reason
+from katsuo.registry import Door
+from katsuo.runners import RUNNERS, RunnerSettings
+from katsuo.runners.base import Tell, tell_nobody
 from katsuo.store import Run
 
 from counting import asked  # isort: skip
@@ -119,6 +123,66 @@ def test_how_fast_a_run_goes_is_no_reason_to_ask_again(
     generate(documents, tmp_path / "a")
     generate(documents, tmp_path / "b", engine_options__batch_size=1)
     assert len(asked(log)) == 6
+
+
+def test_what_answers_do_not_follow_is_told_by_every_run_that_they_come_into(
+    write_rows: Callable[..., Path], log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = write_rows(rows=6)
+    monkeypatch.setenv("COUNTING_NOT_TAKEN", "grammar")
+    generate(documents, tmp_path / "a")
+    monkeypatch.delenv("COUNTING_NOT_TAKEN")
+    found = generate(documents, tmp_path / "b")
+    assert len(asked(log)) == found.manifest["from_cache"] == 6
+    assert found.manifest["model"]["not_taken"] == ["grammar"]
+    assert generate(documents, tmp_path / "c", cache=False).manifest["model"]["not_taken"] == []
+
+
+def test_what_the_answers_before_a_failure_do_not_follow_stays_told(
+    write_rows: Callable[..., Path], log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = write_rows(rows=20)
+    monkeypatch.setenv("COUNTING_NOT_TAKEN", "grammar")
+    monkeypatch.setenv("COUNTING_DIES_AT", "16")
+    with pytest.raises(EngineError, match="went away"):
+        generate(documents, tmp_path / "run", shard_size=8, cache=False)
+    monkeypatch.delenv("COUNTING_NOT_TAKEN")
+    monkeypatch.delenv("COUNTING_DIES_AT")
+    run = generate(documents, tmp_path / "run", shard_size=8, cache=False)
+    assert run.manifest["model"]["not_taken"] == ["grammar"]
+
+
+class Apart:
+    """A runner whose two benches are none of its caller's."""
+
+    def __init__(self, settings: RunnerSettings[Any]) -> None:
+        self._benches = [settings.open_bench() for _ in range(2)]
+
+    def call(self, function: Callable[..., Any], tell: Tell = tell_nobody) -> Any:
+        return function(self._benches[0], tell)
+
+    def run(self, shards: Iterable[int], work: Callable[..., Any], keep: Callable[..., None]) -> None:
+        for shard in shards:
+            keep(shard, work(self._benches[shard % 2], shard))
+
+    def __enter__(self) -> Apart:
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        return None
+
+
+@pytest.mark.parametrize("runner", ["local", "apart"])
+def test_what_workers_found_and_could_not_follow_is_told_by_the_run(
+    write_rows: Callable[..., Path], log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: str
+) -> None:
+    monkeypatch.setitem(RUNNERS._doors, "apart", Door("test_cache_runs:Apart"))
+    documents = write_rows(rows=20)
+    generate(documents, tmp_path / "first", limit=9)
+    monkeypatch.setenv("COUNTING_NOT_TAKEN", "seed grammar")
+    run = generate(documents, tmp_path / "run", runner=runner, shard_size=4)
+    assert run.manifest["from_cache"] == 9
+    assert run.manifest["model"]["not_taken"] == ["grammar", "seed"]
 
 
 def test_without_a_cache_nothing_is_kept_and_nothing_is_found(

@@ -68,6 +68,25 @@ def test_an_engine_that_streams_loses_nothing_that_came_before_it_died(
     assert sorted(asked(log)) == sorted(prompt.id for prompt in prompts)
 
 
+@pytest.mark.parametrize("kind", ["counting", "streaming"])
+def test_what_a_found_answer_does_not_follow_is_told_of_the_engine_behind_the_cache(
+    kind: str, prompts: list[Prompt], tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part, name in ((prompts[:3], "grammar"), (prompts[3:5], "seed"), (prompts[5:7], "")):
+        monkeypatch.setenv("COUNTING_NOT_TAKEN", name)
+        behind_cache(kind, tmp_path / "cache").generate(part, SAMPLING)
+    monkeypatch.setenv("COUNTING_NOT_TAKEN", "top_p")
+    again = behind_cache(kind, tmp_path / "cache")
+    again.generate(prompts[5:7], SAMPLING)
+    assert again.info.not_taken == ()
+    again.generate(prompts[4:7], SAMPLING)
+    assert again.info.not_taken == ("seed",)
+    again.recall(prompts[:1], SAMPLING)
+    assert again.info.not_taken == ("grammar", "seed")
+    again.generate(prompts[7:], SAMPLING)
+    assert again.info.not_taken == ("grammar", "seed", "top_p")
+
+
 class Answers:
     """An engine that gives the completions that it was made with; it streams them, and notes that it was closed."""
 

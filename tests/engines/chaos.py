@@ -1,8 +1,8 @@
 """
 A proxy that stands before a real server and fails in nine ways, one request at a time.
 
-A few more are ways of servers that take less than others: "403", "400 FIELD" for one that refuses a field, and "echo"
-for one whose answer is what it was sent, headers included.
+A few more are ways of servers that take less than others: one that refuses (such as "403"), "400 FIELD" for one that
+refuses a field, and "echo" for one whose answer is what it was sent, headers included.
 """
 
 from __future__ import annotations
@@ -28,6 +28,12 @@ FAULTS = (
     "drip",
     "error as 200",
 )
+REFUSALS = {
+    "302": '<a href="/login">Found</a>',
+    "402": '{"error": {"message": "the credit is used up"}}',
+    "403": '{"error": {"message": "this key may not do that"}}',
+    "404": '{"error": {"message": "there is no model of this name"}}',
+}
 _COME_BACK_S = 1
 _SECONDS_PER_BYTE = 0.3
 
@@ -141,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, b"<html><body>Sign in to go on</body></html>", kind="text/html")
             elif fault == "error as 200":
                 self._send(200, b'{"error": {"message": "the model behind me is busy"}}')
-            elif fault.startswith(("400", "403")) or fault == "echo":
+            elif fault.startswith("400") or fault in (*REFUSALS, "echo"):
                 self._take_less(body, fault)
             elif fault == "hang":
                 self.chaos.wait(60)
@@ -152,8 +158,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
 
     def _take_less(self, body: bytes, fault: str) -> None:
-        if fault == "403":
-            self._send(403, b'{"error": {"message": "this key may not do that"}}')
+        if fault in REFUSALS:
+            self._send(int(fault), REFUSALS[fault].encode())
         elif fault == "echo":
             self._send(200, json.dumps({"headers": dict(self.headers), "body": json.loads(body)}).encode())
         else:

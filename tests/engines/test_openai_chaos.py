@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from chaos import FAULTS, ChaosProxy, a_share_fails, first_requests_fail
+from chaos import FAULTS, REFUSALS, ChaosProxy, a_share_fails, first_requests_fail
 from servers import RunningServer, start_llama
 
 from katsuo.api import generate
 from katsuo.config import EngineOptions, Sampling
 from katsuo.engines import EngineSettings, open_engine
-from katsuo.errors import KatsuoWarning
-from katsuo.records import Passage, Prompt, Reason
+from katsuo.errors import EngineError, KatsuoWarning
+from katsuo.records import Passage, Prompt, Reason, Reject
 from katsuo.store import Run
 
 WORDS = ("harbour", "bridge", "orchard", "ferry", "council", "winter", "bread", "choir", "copper", "lantern", "river")
@@ -107,6 +107,54 @@ def test_prompts_that_alone_fail_are_rejected_and_the_run_goes_on(chaos: ChaosPr
     (reject,) = [reject for reject in run.rejects() if reject.reason is Reason.ENGINE_ERROR]
     assert "03.txt" in reject.source
     assert "status 500" in reject.detail
+
+
+def engine_errors(run: Run) -> list[Reject]:
+    return [reject for reject in run.rejects() if reject.reason is Reason.ENGINE_ERROR]
+
+
+@pytest.mark.parametrize("fault", ["302", "404"])
+def test_prompts_that_alone_are_refused_are_rejected_and_the_run_goes_on(chaos: ChaosProxy, tmp_path: Path, fault: str):
+    documents = write_documents(tmp_path / "documents", 8)
+
+    def refuses_two(path: str, body: str) -> str:
+        return fault if path.endswith("completions") and ("in 1903" in body or "in 1904" in body) else ""
+
+    chaos.draw = refuses_two
+    run = run_over(documents, chaos.address, tmp_path / "run")
+    assert_ledger_adds_up(run)
+    assert {Path(reject.source).name for reject in engine_errors(run)} == {"03.txt", "04.txt"}
+    assert all(REFUSALS[fault][-20:-5] in reject.detail for reject in engine_errors(run))
+    assert run.summary().kept == 6
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"), [("302", "302.*login"), ("402", "credit is used up"), ("404", "no model of this name")]
+)
+def test_a_server_that_begins_to_refuse_everything_stops_the_run_and_the_same_command_goes_on(
+    chaos: ChaosProxy, tmp_path: Path, fault: str, told: str
+):
+    documents = write_documents(tmp_path / "documents", 12)
+    clean = run_over(documents, chaos.address, tmp_path / "clean", cache=False, shard_size=4)
+    # Three requests open the way, and each prompt is two: this is in the second shard.
+    begins = len(chaos.completions_asked()) + 3 + 8 + 3
+    chaos.draw = lambda path, body: fault if len(chaos.completions_asked()) > begins else ""
+    with pytest.raises(EngineError, match=told) as caught:
+        run_over(documents, chaos.address, tmp_path / "run", shard_size=4)
+    assert "the same command then goes on" in caught.value.hint
+    assert Run(tmp_path / "run").done_shards() == [0]
+    assert not engine_errors(Run(tmp_path / "run"))
+    chaos.draw = lambda path, body: ""
+    run = run_over(documents, chaos.address, tmp_path / "run", shard_size=4)
+    assert_ledger_adds_up(run)
+    assert list(run.examples()) == list(clean.examples())
+
+
+def test_credit_that_lasts_for_a_harmless_question_alone_is_used_up(chaos: ChaosProxy, tmp_path: Path):
+    documents = write_documents(tmp_path / "documents", 4)
+    chaos.draw = lambda path, body: "402" if "in 190" in body and path.endswith("completions") else ""
+    with pytest.raises(EngineError, match="credit is used up"):
+        run_over(documents, chaos.address, tmp_path / "run")
 
 
 def test_an_overlong_prompt_is_rejected_alone(llama_server: RunningServer, tmp_path: Path):

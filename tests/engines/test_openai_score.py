@@ -166,6 +166,25 @@ def test_a_server_that_leaves_a_push_aside_is_found_out(llama: RunningServer):
         chaos.close()
 
 
+@pytest.mark.parametrize("fault", ["403", "404"])
+def test_a_gateway_that_keeps_the_end_token_to_itself_lets_all_else_be_scored(
+    llama: RunningServer, echo_server: RunningServer, fault: str
+):
+    for server, base, path in ((llama, "v1", "/props"), (echo_server, "vllm/v1", "/vllm/tokenizer_info")):
+        chaos = ChaosProxy(server.address)
+        chaos.draw = lambda asked, body, denied=path: fault if asked == denied else ""
+        try:
+            engine = open_server(f"{chaos.address}/{base}")
+            asked = [ask(*one, has_end=is_chat, is_chat=is_chat) for one in RAW for is_chat in (True, False)]
+            compare(engine, open_server(f"{server.address}/{base}"), asked, within=1e-2)
+            assert chaos.faults[fault] > 0
+            assert engine.end_text == ""
+            with pytest.raises(UsageError, match="which token ends an answer"):
+                engine.score([ask("x", ("a", "b"), has_end=True)])
+        finally:
+            chaos.close()
+
+
 def test_a_server_that_dies_while_it_scores_stops_the_work(half_gguf: Path, tmp_path: Path):
     server = start_llama(half_gguf, tmp_path / "log.txt")
     engine = open_server(server.base_url)

@@ -71,16 +71,19 @@ class AnswerCache:
         self._max_bytes = max_bytes
         self._open: sqlite3.Connection | None = None
         self._path = self.folder
+        self.not_taken: set[str] = set()
+        """What was asked for and the answers found up to now do not follow; see `ModelInfo.not_taken`."""
 
     def get(self, keys: Sequence[bytes]) -> list[Completion | None]:
         """Give one answer per key, in order, None for a key that has none."""
         found = self._attempt(lambda connection: _read(connection, keys))
-        return [found.get(key) for key in keys]
+        self.not_taken.update(*(not_taken for _, not_taken in found.values()))
+        return [found[key][0] if key in found else None for key in keys]
 
-    def put(self, answers: Mapping[bytes, Completion]) -> None:
-        """Keep answers: all are on disk when this returns, or none."""
+    def put(self, answers: Mapping[bytes, Completion], not_taken: Sequence[str] = ()) -> None:
+        """Keep answers, with what they do not follow: all are on disk when this returns, or none."""
         now = int(time.time())
-        rows = [(key, value := _pack(answer), _checksum(key, value), now) for key, answer in answers.items()]
+        rows = [(key, value := _pack(answer, not_taken), _checksum(key, value), now) for key, answer in answers.items()]
 
         def write(connection: sqlite3.Connection) -> None:
             with _transaction(connection):
@@ -133,8 +136,8 @@ class AnswerCache:
             with _translated(self.folder):
                 try:
                     return work(self._open or self._connect())
-                except (sqlite3.DatabaseError, _DamagedError) as error:
-                    if not isinstance(error, sqlite3.OperationalError):
+                except (sqlite3.DatabaseError, UnicodeDecodeError, _DamagedError) as error:
+                    if _is_damage(error):
                         self._set_aside(error)
                     elif self._path.exists():
                         raise  # locked, full or not writable: the file is sound, and setting it aside would help nobody
@@ -150,6 +153,7 @@ class AnswerCache:
         self._path = _current(self.folder)
         # One thread at a time uses it, but the garbage collector may close it in another.
         connection = sqlite3.connect(self._path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
+        connection.text_factory = bytes  # a flipped bit makes text that is none
         self._open = connection
         weakref.finalize(self, connection.close)
         _prepare(connection)
@@ -184,6 +188,11 @@ class AnswerCache:
             connection.execute(f"DELETE FROM answers WHERE key IN ({oldest})", (count,))  # noqa: S608
 
 
+def _is_damage(error: Exception) -> bool:
+    """Tell damage from a sound file that cannot be used now; SQLite quotes words of a file that may be no text."""
+    return not isinstance(error, sqlite3.OperationalError) or "unsupported file format" in str(error)
+
+
 def _current(folder: Path) -> Path:
     """Give the file that is in use: the newest sound one, else a name that was never used."""
     sound, damaged = (
@@ -212,12 +221,12 @@ def _prepare(connection: sqlite3.Connection) -> None:
         if version == 0 and not tables:
             connection.execute(_TABLE)
             connection.execute(f"PRAGMA user_version = {_FORMAT}")
-        elif (version, tables) != (_FORMAT, [_TABLE]):
+        elif (version, tables) != (_FORMAT, [_TABLE.encode()]):
             raise _DamagedError("it is not a file of katsuo's making")
 
 
-def _read(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Completion]:
-    found: dict[bytes, Completion] = {}
+def _read(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, tuple[Completion, list[str]]]:
+    found: dict[bytes, tuple[Completion, list[str]]] = {}
     stale: list[tuple[int, bytes]] = []
     now = int(time.time())
     for start in range(0, len(keys), _KEYS_PER_QUERY):
@@ -227,6 +236,8 @@ def _read(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, 
         for key, value, checksum, used in connection.execute(query, piece):
             if not isinstance(value, bytes) or checksum != _checksum(key, value):
                 raise _DamagedError("an answer does not fit its checksum")
+            if not isinstance(used, int):
+                raise _DamagedError("an answer's last use is no time")
             found[key] = _unpack(value)
             if now - used > _FRESH_S:
                 stale.append((now, key))
@@ -236,13 +247,15 @@ def _read(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, 
     return found
 
 
-def _pack(answer: Completion) -> bytes:
-    return json.dumps([answer.text, answer.finish, answer.new_tokens]).encode()
+def _pack(answer: Completion, not_taken: Sequence[str]) -> bytes:
+    """Write an answer as JSON; what it does not follow takes room only where there is any."""
+    told = [list(not_taken)] if not_taken else []
+    return json.dumps([answer.text, answer.finish, answer.new_tokens, *told]).encode()
 
 
-def _unpack(value: bytes) -> Completion:
-    text, finish, new_tokens = json.loads(value)
-    return Completion(text, finish, new_tokens)
+def _unpack(value: bytes) -> tuple[Completion, list[str]]:
+    text, finish, new_tokens, *told = json.loads(value)
+    return Completion(text, finish, new_tokens), told[0] if told else []
 
 
 def _checksum(key: bytes, value: bytes) -> bytes:

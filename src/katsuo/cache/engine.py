@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 from katsuo.budget import Meter
 from katsuo.cache.disk import AnswerCache
@@ -38,8 +39,9 @@ class CachedEngine:
 
     @property
     def info(self) -> ModelInfo:
-        """The model behind the engine."""
-        return self._engine.info
+        """The model behind the engine; what it does not take holds what the answers found up to now do not follow."""
+        info = self._engine.info
+        return replace(info, not_taken=tuple(sorted(self._cache.not_taken.union(info.not_taken))))
 
     def recall(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion | None]:
         """Give the answers that are kept, None where there is none; nothing is asked."""
@@ -69,17 +71,21 @@ class CachedEngine:
                         self._has_kept = True
                         fresh[keys[place]] = completion
                     if time.monotonic() - written >= _SECONDS_BETWEEN_WRITES:
-                        self._cache.put(fresh)
+                        self._keep(fresh)
                         fresh, written = {}, time.monotonic()
         finally:
             self.asked += len(answers)
-            self._cache.put(fresh)
+            self._keep(fresh)
         if len(answers) != len(prompts):
             raise EngineError(
                 f'the engine "{self.info.engine}" gave {len(answers)} completions for {len(prompts)} prompts',
                 hint="report it to those who made the engine: every prompt must get one completion",
             )
         return answers
+
+    def _keep(self, fresh: Mapping[bytes, Completion]) -> None:
+        if fresh:
+            self._cache.put(fresh, self._engine.info.not_taken)
 
     def _answers(self, prompts: Sequence[Prompt], sampling: Sampling) -> Generator[tuple[int, Completion], None, None]:
         if not isinstance(self._engine, CanStream):

@@ -8,14 +8,16 @@ import shutil
 import socket
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Generic
 
 from katsuo.config import RunnerOptions
-from katsuo.errors import MissingPackageError, RunnerError
+from katsuo.errors import KatsuoWarning, MissingPackageError, RunnerError
 from katsuo.runners.base import Bench, Outcome, Result, RunnerSettings, Tell, tell_nobody
 from katsuo.runners.pool import MAX_LOSSES, Order, Pool, Worker, WorkerLostError, too_many_losses
 
@@ -91,11 +93,13 @@ class RayCrew:
                 hint="lower `runner_options.cpus_per_worker` or `gpus_per_worker`; or set `runner_options.workers`, "
                 "and the run waits for nodes to join",
             )
-        self._board = self._actor(_Board, num_cpus=0, scheduling_strategy=self._here())
+        lasting = {"max_restarts": -1, "max_task_retries": -1}
+        self._board = self._actor(_Board, num_cpus=0, scheduling_strategy=self._here(), **lasting)
+        self._warned: set[tuple[str, str]] = set()
 
     def hire(self) -> Any:
         """Start an actor; Ray finds it a node."""
-        return self._actor(_Desk, self._open_bench, max_restarts=0, max_task_retries=0, **self._resources)
+        return self._actor(_Desk, self._open_bench, self._board, max_restarts=0, max_task_retries=0, **self._resources)
 
     def dismiss(self, worker: Any) -> None:
         """Stop an actor."""
@@ -110,8 +114,12 @@ class RayCrew:
         return Order(*worker.work.options(num_returns=2).remote(work, shard))
 
     def wait(self, statuses: list[Any], timeout_s: float) -> list[Any]:
-        """Give what has come."""
+        """Give what has come, and warn of what workers have warned of by then."""
         done: list[Any] = self._ray.wait(statuses, timeout=timeout_s)[0]
+        for message, hint in self._ray.get(self._board.take_warnings.remote()):
+            if (message, hint) not in self._warned:
+                self._warned.add((message, hint))
+                warnings.warn(KatsuoWarning(message, hint=hint), stacklevel=2)
         return done
 
     def fetch(self, reply: Any) -> Any:
@@ -125,7 +133,7 @@ class RayCrew:
 
     def call(self, worker: Any, function: Any, tell: Tell) -> Any:
         """Call a function at a worker's bench and hand on what it tells, once a second."""
-        reply = worker.call.remote(function, self._board)
+        reply = worker.call.remote(function)
         while not self.wait([reply], _SECONDS_BETWEEN_LOOKS):
             if (told := self._ray.get(self._board.look.remote())) is not None:
                 tell(told)
@@ -152,19 +160,22 @@ class RayCrew:
 
 
 class _Desk:
-    """The worker's side: one bench, opened on first use."""
+    """The worker's side: one bench, opened on first use; what is warned of there goes to the board."""
 
-    def __init__(self, open_bench: Callable[[], Any]) -> None:
+    def __init__(self, open_bench: Callable[[], Any], board: Any) -> None:
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
+        warnings.simplefilter("always", KatsuoWarning)
+        warnings.showwarning = partial(_pass_on, board, warnings.showwarning)
         self._open_bench = open_bench
+        self._board = board
         self._bench: Any = None
 
     def open(self) -> None:
         if self._bench is None:
             self._bench = self._open_bench()
 
-    def call(self, function: Callable[[Any, Tell], Any], board: Any) -> Any:
+    def call(self, function: Callable[[Any, Tell], Any]) -> Any:
         self.open()
         last = 0.0
 
@@ -172,7 +183,7 @@ class _Desk:
             nonlocal last
             if time.monotonic() - last >= _SECONDS_BETWEEN_LOOKS:
                 last = time.monotonic()
-                board.put.remote(told)
+                self._board.put.remote(told)
 
         return function(self._bench, tell)
 
@@ -180,11 +191,31 @@ class _Desk:
         return None, work(self._bench, shard)
 
 
+def _pass_on(
+    board: Any, show: Callable[..., None], warning: Warning | str, category: type[Warning], *place: Any
+) -> None:
+    """Leave a warning of ours on the board, before the work that it tells of is done; show any other."""
+    if isinstance(warning, KatsuoWarning):
+        import ray
+
+        ray.get(board.warn.remote(str(warning.args[0]), warning.hint))
+    else:
+        show(warning, category, *place)
+
+
 class _Board:
-    """Where a function that takes long leaves word of how far it has come."""
+    """Where workers leave word: how far a function that takes long has come, and what to warn of."""
 
     def __init__(self) -> None:
         self._told: Any = None
+        self._warnings: list[tuple[str, str]] = []
+
+    def warn(self, message: str, hint: str) -> None:
+        self._warnings.append((message, hint))
+
+    def take_warnings(self) -> list[tuple[str, str]]:
+        taken, self._warnings = self._warnings, []
+        return taken
 
     def put(self, told: Any) -> None:
         self._told = told

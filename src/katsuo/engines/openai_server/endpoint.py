@@ -105,7 +105,7 @@ class Endpoint:
         self.not_taken.add("grammar", told if why else "", hint=hint)
 
     async def _ask(self, place: Place, prompt: Prompt, request: Request) -> Outcome:
-        """Ask, and ask again without the field that the server says it does not take."""
+        """Ask, and ask again without the field that the server says it does not take; raise where it refuses all."""
         while True:
             body = self._taken(prompt, request)
             outcome = await self.patience.ask(place, self.url, body)
@@ -113,6 +113,8 @@ class Endpoint:
                 return outcome
             name = self._refused_field(outcome, prompt, body)
             if not name:
+                if not is_too_long(outcome):
+                    await self.patience.look_into(place, self.url, outcome)
                 return outcome
             self._refused[_setting(name, body[name])] = outcome.words
 

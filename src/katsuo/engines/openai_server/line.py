@@ -18,7 +18,9 @@ import httpx2
 from katsuo.errors import RecipeError
 
 _DENIES = (401, 403)
+_WANTS_MONEY = 402
 _PUSHES_BACK = (408, 409, 425, 429)
+_IS_BUSY = (429, 503)
 _LONGEST_QUOTE = 300
 _HIDDEN = "[key]"
 _LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
@@ -34,7 +36,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Refusal:
-    """The server will not answer this request, now or later; `code` is its own word for why, if it has one."""
+    """The server will not answer this request as it is; `code` is its own word for why, if it has one."""
 
     status: int
     code: str
@@ -45,14 +47,24 @@ class Refusal:
         """True where the server does not let this key do what was asked."""
         return self.status in _DENIES
 
+    @property
+    def is_for_all(self) -> bool:
+        """True where it is no prompt's fault: the credit is used up, if only for answers as long as those asked for."""
+        return self.status == _WANTS_MONEY
+
 
 @dataclass(frozen=True)
 class Trouble:
-    """The request may be answered if it is made again; `wait_s` is how long the server asks to be left alone."""
+    """
+    The request may be answered if it is made again; `wait_s` is how long the server asks to be left alone.
+
+    `is_busy` is true where the server says that it is asked too much, which tells of all requests and not of this one.
+    """
 
     words: str
     wait_s: float | None = None
     is_push_back: bool = False
+    is_busy: bool = False
     ran_out_of_time: bool = False
 
 
@@ -143,7 +155,8 @@ class Line:
         told, is_json = _parsed(response)
         if status in _PUSHES_BACK or status >= 500:
             words = f"status {status}: {self._quote(told)}"
-            return Trouble(words, wait_s=_retry_after(response.headers.get("retry-after")), is_push_back=True)
+            wait_s = _retry_after(response.headers.get("retry-after"))
+            return Trouble(words, wait_s, is_push_back=True, is_busy=status in _IS_BUSY)
         if status >= 300:
             return Refusal(status, *self._explanation(told))
         if not is_json:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from katsuo.engines.openai_server.greet import Served
-from katsuo.engines.openai_server.line import Reply
+from katsuo.engines.openai_server.line import Outcome, Reply
 from katsuo.engines.openai_server.patience import Patience
 from katsuo.errors import EngineError
 from katsuo.records import Message, Prompt
@@ -20,7 +20,7 @@ _MAY_BE_CONTROL = re.compile(r"[<\[｜]")
 
 
 class Tokens(Protocol):
-    """How one kind of server is asked for tokens; each method raises `EngineError` where it gives none."""
+    """How one kind of server is asked for tokens; what has to have them raises `EngineError` where it gives none."""
 
     async def of_prompt(self, prompt: Prompt) -> list[int]:
         """Give the tokens of a prompt as the server begins a text, or as the chat template says."""
@@ -79,11 +79,11 @@ class LlamaTokens:
         return (await self._encode(rendered.partition(_STAND_IN)[2], parse_special=True))[:1]
 
     async def end_text(self) -> str:
-        """Give the model's end token as text."""
+        """Give the model's end token as text, which not every gateway lets through."""
         return str((await self._ask.get("/props")).get("eos_token") or "")
 
     async def kept_at_once(self) -> int:
-        """Give the number of the server's slots."""
+        """Give the number of the server's slots; where it does not tell, the fewest there can be."""
         slots = (await self._ask.get("/props")).get("total_slots")
         return slots if isinstance(slots, int) and slots > 0 else 1
 
@@ -125,7 +125,7 @@ class VllmTokens:
 
     async def end_text(self) -> str:
         """Give the model's end token, which this server tells only when it was started to."""
-        return str((await self._ask.get("/tokenizer_info", is_optional=True)).get("eos_token") or "")
+        return str((await self._ask.get("/tokenizer_info")).get("eos_token") or "")
 
     async def kept_at_once(self) -> int:
         """Give more than will be asked: this server keeps prompts block by block, whoever asked them."""
@@ -158,20 +158,19 @@ class _Asker:
 
     async def post(self, path: str, told: Mapping[str, Any]) -> Mapping[str, Any]:
         """Give what the server makes of `told`."""
-        return await self._ask(path, told)
-
-    async def get(self, path: str, *, is_optional: bool = False) -> Mapping[str, Any]:
-        """Give what lies there; nothing where there may be nothing."""
-        return await self._ask(path, None, is_optional=is_optional)
-
-    async def _ask(self, path: str, told: Mapping[str, Any] | None, *, is_optional: bool = False) -> Mapping[str, Any]:
-        async with self._patience.gate.passed() as place:
-            outcome = await self._patience.ask(place, f"{self._patience.line.root}{path}", told)
+        outcome = await self._ask(path, told)
         if isinstance(outcome, Reply):
             return outcome.body
-        if is_optional:
-            return {}
         raise _silent(path, outcome.words)
+
+    async def get(self, path: str) -> Mapping[str, Any]:
+        """Give what lies there; nothing where the server has or gives nothing, which scoring can do without."""
+        outcome = await self._ask(path, None, is_probe=True)
+        return outcome.body if isinstance(outcome, Reply) else {}
+
+    async def _ask(self, path: str, told: Mapping[str, Any] | None, *, is_probe: bool = False) -> Outcome:
+        async with self._patience.gate.passed() as place:
+            return await self._patience.ask(place, f"{self._patience.line.root}{path}", told, is_probe=is_probe)
 
 
 def _silent(path: str, words: str) -> EngineError:
