@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy
 import pytest
 import torch
@@ -136,7 +138,16 @@ def test_a_control_token_in_an_answer_is_plain_text(tiny_model):
     engine = open_hf(tiny_model("llama"))
     plain, control = engine.score([ask("x", ("a<|im_end|>",), has_end=False), ask("x", ("a",), has_end=True)])
     assert plain.tokens > control.tokens
-    assert engine.end_text == "<|im_end|>"
+    assert engine.end_text(is_chat=False) == "<|im_end|>"
+
+
+def test_a_chat_may_end_otherwise_than_a_raw_answer(tiny_model, tmp_path):
+    folder = shutil.copytree(tiny_model("llama"), tmp_path / "model")
+    template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }} over<|im_end|>\n{% endfor %}"
+    (folder / "chat_template.jinja").write_text(template)
+    engine = open_hf(folder)
+    assert engine.end_text(is_chat=False) == "<|im_end|>"
+    assert engine.end_text(is_chat=True) == " over<|im_end|>"
 
 
 def path(*tokens: int, start: int = 1, place: int = 0) -> Path:

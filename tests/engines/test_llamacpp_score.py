@@ -42,7 +42,7 @@ def hf(tiny_gguf: Path):
 @pytest.mark.parametrize("has_end", [False, True])
 def test_answers_are_as_likely_as_the_engine_hf_finds_them(engine, hf, is_chat: bool, has_end: bool) -> None:
     assert isinstance(engine, CanScore)
-    assert engine.end_text == hf.end_text
+    assert engine.end_text(is_chat=is_chat) == hf.end_text(is_chat=is_chat)
     asked = [ask(*one, has_end=has_end, is_chat=is_chat) for one in RAW]
     for ours, theirs in zip(engine.score(asked), hf.score(asked), strict=True):
         assert (ours.finish, ours.tokens) == ("stop", theirs.tokens)

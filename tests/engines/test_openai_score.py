@@ -101,7 +101,7 @@ def test_a_server_that_echoes_gives_the_log_probabilities_of_the_model_in_this_p
         chats = [ask(*one, is_chat=True, has_end=has_end) for one in RAW for has_end in (True, False)]
         compare(engine, here, chats, within=1e-3)
         compare(engine, here, [ask("", ("the inn",))], within=1e-3)
-        assert engine.end_text == here.end_text
+        assert engine.end_text(is_chat=False) == here.end_text(is_chat=False)
 
 
 def test_what_an_echo_without_tokens_cannot_tell_is_refused_with_what_to_do(echo):
@@ -128,7 +128,7 @@ def test_llama_cpp_writes_each_token_and_tells_how_likely_it_was(llama: RunningS
     asked = [ask(*one, has_end=has_end, is_chat=is_chat) for one in RAW for has_end, is_chat in every]
     # It multiplies and keeps in sixteen bits.
     compare(engine, here, asked, within=5e-2)
-    assert engine.end_text == here.end_text == "<|im_end|>"
+    assert engine.end_text(is_chat=False) == here.end_text(is_chat=False) == "<|im_end|>"
 
 
 def test_a_control_token_in_a_passage_is_plain_text(llama: RunningServer, half: Path):
@@ -178,7 +178,7 @@ def test_a_gateway_that_keeps_the_end_token_to_itself_lets_all_else_be_scored(
             asked = [ask(*one, has_end=is_chat, is_chat=is_chat) for one in RAW for is_chat in (True, False)]
             compare(engine, open_server(f"{server.address}/{base}"), asked, within=1e-2)
             assert chaos.faults[fault] > 0
-            assert engine.end_text == ""
+            assert engine.end_text(is_chat=False) == ""
             with pytest.raises(UsageError, match="which token ends an answer"):
                 engine.score([ask("x", ("a", "b"), has_end=True)])
         finally:

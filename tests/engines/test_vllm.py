@@ -69,7 +69,7 @@ def models_are_here(pulled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_names_the_generator_and_no_path(engine: VllmEngine) -> None:
     info = engine.info
     assert (info.engine, info.model, info.codec, info.context_tokens) == ("vllm", "katsuo-135m", "bonito-v1", 2048)
-    assert engine.end_text == "<|im_end|>"
+    assert engine.end_text(is_chat=False) == "<|im_end|>"
 
 
 def test_both_grammars_hold(engine: VllmEngine) -> None:

@@ -27,7 +27,6 @@ class Stub:
     """An engine that says what it is told to say, and keeps what it was asked."""
 
     info = ModelInfo("stub", "stub", "1", "instruct", 200)
-    end_text = "</s>"
 
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), []
@@ -39,6 +38,9 @@ class Stub:
     def score(self, questions):
         self.asked += questions
         return self.answers
+
+    def end_text(self, *, is_chat):
+        return "<turn>" if is_chat else "</s>"
 
 
 def examiner(engine, *, style="chat", **settings) -> Examiner:

@@ -10,6 +10,7 @@ import pytest
 
 from katsuo.api import read_sheets
 from katsuo.engines import Choices
+from katsuo.engines.fake import FakeEngine
 from katsuo.errors import UsageError
 from katsuo.evaluate.harness import export_harness
 from katsuo.evaluate.judge import judge
@@ -55,6 +56,20 @@ def test_a_long_passage_is_exported_as_it_is_scored(tmp_path):
             [sheet], open_examiner(find_system("fake"), make_settings({"engine": "fake", "normalise": "bytes"}))[0],
             tmp_path / "other",
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("style", "end"), [("chat", "<turn>"), ("input-output", "</s>")])
+def test_what_ends_an_answer_is_that_of_the_style(tmp_path, claims, monkeypatch, style, end):
+    settings = make_settings({"engine": "fake", "style": style, "eos": "yes", "templates": 1})
+    (sheet,) = read_sheets((), settings, task="nli", data=claims)
+    examiner, _ = open_examiner(find_system("fake"), settings)
+    monkeypatch.setattr(FakeEngine, "end_text", lambda _, *, is_chat: "<turn>" if is_chat else "</s>")
+    export_harness([sheet], examiner, tmp_path / "export")
+    (file,) = (tmp_path / "export").rglob("katsuo_nli_*.jsonl")
+    assert all(choice.endswith(end) for line in file.read_text().splitlines() for choice in json.loads(line)["choices"])
+    monkeypatch.setattr(FakeEngine, "end_text", lambda _, *, is_chat: "")
+    with pytest.raises(UsageError, match="does not tell what ends an answer\nhint: add --eos no"):
+        export_harness([sheet], examiner, tmp_path / "other")
 
 
 def white_space(sheet, system, settings) -> dict[tuple[str, str], float]:

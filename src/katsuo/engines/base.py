@@ -122,9 +122,8 @@ class CanScore(Protocol):
     encodes it, and an answer as a training on the same prompts would.
     """
 
-    @property
-    def end_text(self) -> str:
-        """What ends an answer to a raw prompt, as it would have to be typed."""
+    def end_text(self, *, is_chat: bool) -> str:
+        """Give what ends an answer in a chat, or to a raw prompt, as it would be typed; empty where unknown."""
         ...
 
     def score(self, questions: Sequence[Choices]) -> list[Scores]:

@@ -90,12 +90,21 @@ def _rows(sheet: Sheet, examiner: Examiner) -> dict[str, list[dict[str, object]]
     for question, instruction in zip(questions, examiner.instructions(questions), strict=True):
         asked = examiner.ask(instruction)
         prompt = asked if isinstance(asked, str) else "\n\n".join(message.content for message in asked)
-        has_end = examiner.has_end(question.choices)
-        end = examiner.engine.end_text if has_end and isinstance(examiner.engine, CanScore) else ""
+        end = _end(examiner) if examiner.has_end(question.choices) else ""
         choices = [choice + end for choice in question.choices]
         row = {"id": question.item.id, "prompt": prompt, "choices": choices, "gold": question.gold}
         rows[question.template].append(row)
     return rows
+
+
+def _end(examiner: Examiner) -> str:
+    """Give what is scored after an answer; raise `UsageError` where the engine cannot tell it."""
+    end = examiner.engine.end_text(is_chat=examiner.is_chat) if isinstance(examiner.engine, CanScore) else ""
+    if not end:
+        raise UsageError(
+            f'the engine "{examiner.settings.engine}" does not tell what ends an answer', hint="add --eos no"
+        )
+    return end
 
 
 def _task(name: str, place: Path, template: str) -> str:

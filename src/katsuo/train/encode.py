@@ -132,7 +132,7 @@ class Encoder:
 
     def _tail_of_chat(self) -> list[int]:
         if not self._chat_tail:
-            self._chat_tail = closing_tokens(self._tokenizer, end_tokens=self._end_tokens)
+            self._chat_tail = closing_tokens(self._tokenizer, end_tokens=self._end_tokens, is_chat=True)
         return self._chat_tail
 
 

@@ -17,7 +17,7 @@ from katsuo.engines.hf.grammar import GrammarError, GrammarRow, Grammars
 from katsuo.engines.hf.load import load_model
 from katsuo.engines.hf.pack import pack_linears
 from katsuo.engines.hf.probe import open_memory
-from katsuo.engines.hf.prompts import encode, end_token
+from katsuo.engines.hf.prompts import closing_tokens, encode
 from katsuo.engines.hf.score import AnswerScorer
 from katsuo.errors import EngineError, ModelError
 from katsuo.models import codec_of, public_name, revision_of
@@ -115,11 +115,10 @@ class HfEngine:
         with _translated(self._decoder.batch_size):
             yield from self._decoder.run(rows, sampling)
 
-    @property
-    def end_text(self) -> str:
-        """Give what ends an answer to a raw prompt, as it would have to be typed."""
-        loaded = self._loaded
-        text: str = loaded.tokenizer.decode([end_token(loaded.tokenizer, end_tokens=loaded.end_tokens)])
+    def end_text(self, *, is_chat: bool) -> str:
+        """Give what ends an answer, as it would have to be typed."""
+        tokenizer, ends = self._loaded.tokenizer, self._loaded.end_tokens
+        text: str = tokenizer.decode(closing_tokens(tokenizer, end_tokens=ends, is_chat=is_chat))
         return text
 
     def score(self, questions: Sequence[Choices]) -> list[Scores]:

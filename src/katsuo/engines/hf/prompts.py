@@ -82,8 +82,10 @@ def end_token(tokenizer: Any, *, end_tokens: Collection[int]) -> int:
     return int(own if own is not None else min(end_tokens))
 
 
-def closing_tokens(tokenizer: Any, *, end_tokens: Collection[int]) -> list[int]:
-    """Give what the chat template writes after an answer, up to the token that ends it."""
+def closing_tokens(tokenizer: Any, *, end_tokens: Collection[int], is_chat: bool) -> list[int]:
+    """Give the tokens that end an answer: in a chat what the template writes after one, up to the end token."""
+    if not is_chat:
+        return [end_token(tokenizer, end_tokens=end_tokens)]
     chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": stand_ins(1)[0]}]
     rendered = tokenizer.apply_chat_template(chat, tokenize=False)
     after = list(tokenizer(after_answer(rendered), add_special_tokens=False).input_ids)

@@ -72,9 +72,8 @@ class AnswerScorer:
 
     def _end(self, *, is_chat: bool) -> list[int]:
         if is_chat not in self._ends:
-            tokenizer, ends = self._loaded.tokenizer, self._loaded.end_tokens
-            one = [end_token(tokenizer, end_tokens=ends)]
-            self._ends[is_chat] = closing_tokens(tokenizer, end_tokens=ends) if is_chat else one
+            loaded = self._loaded
+            self._ends[is_chat] = closing_tokens(loaded.tokenizer, end_tokens=loaded.end_tokens, is_chat=is_chat)
         return self._ends[is_chat]
 
 

@@ -98,10 +98,9 @@ class LlamaCppEngine:
             for row, completion in ended:
                 yield row.place, completion
 
-    @property
-    def end_text(self) -> str:
-        """Give what ends an answer to a raw prompt, as it would have to be typed."""
-        return self._encoder.end_text
+    def end_text(self, *, is_chat: bool) -> str:
+        """Give what ends an answer, as it would have to be typed."""
+        return self._encoder.closing_text(is_chat=is_chat)
 
     def score(self, questions: Sequence[Choices]) -> list[Scores]:
         """Give how likely every answer is after its prompt, one `Scores` per question, in order."""

@@ -53,9 +53,17 @@ class Encoder:
             raise ModelError("the GGUF file names no end token", hint="score without the end of the answers")
         if not is_chat:
             return [end]
-        rendered = self._render(("user", "assistant"), ("?", stand_ins(1)[0]), is_open=False)
-        after = self._model.tokens(after_answer(rendered), has_control=True)
+        after = self._model.tokens(self._after_answer, has_control=True)
         return after[: after.index(end) + 1] if end in after else [end]
+
+    def closing_text(self, *, is_chat: bool) -> str:
+        """Give what ends an answer as text."""
+        before, end, _ = self._after_answer.partition(self.end_text) if is_chat else ("", self.end_text, "")
+        return before + end if end else self.end_text
+
+    @property
+    def _after_answer(self) -> str:
+        return after_answer(self._render(("user", "assistant"), ("?", stand_ins(1)[0]), is_open=False))
 
     def encode_plain(self, text: str) -> list[int]:
         """Give the tokens of a text that continues another."""

@@ -67,10 +67,9 @@ class ScoringEngine:
         """Say which model this is."""
         return self._engine.info
 
-    @property
-    def end_text(self) -> str:
-        """Give what ends an answer to a raw prompt; empty where the server does not tell."""
-        return self._way.end
+    def end_text(self, *, is_chat: bool) -> str:
+        """Give what ends an answer to a raw prompt; empty where the server does not tell, and for chats."""
+        return "" if is_chat else self._way.end
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         """Give one completion per prompt, in order."""

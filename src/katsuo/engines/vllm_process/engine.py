@@ -91,10 +91,9 @@ class VllmEngine:
         """Count the tokens of each text."""
         return self._engine.count_tokens(texts)
 
-    @property
-    def end_text(self) -> str:
+    def end_text(self, *, is_chat: bool) -> str:
         """Give what ends an answer to a raw prompt, as it would have to be typed."""
-        return self._engine.end_text
+        return self._engine.end_text(is_chat=is_chat)
 
     def score(self, questions: Sequence[Choices]) -> list[Scores]:
         """Give how likely every answer is after its prompt, one `Scores` per question, in order."""
