@@ -20,10 +20,11 @@ from katsuo.engines import EngineSettings, open_engine
 from katsuo.errors import RunChangedError, RunExistsError, StoreError, TrainError
 from katsuo.records import Passage, Prompt
 from katsuo.tasks.codec import render_bonito
-from katsuo.train.fit import steps_of
+from katsuo.train.fit import passes_of, steps_of
 from katsuo.train.generator import train_generator
 from katsuo.train.recipes import LAPTOP
 from katsuo.train.upkeep.checkpoints import CHECKPOINTS, WHOLE, last_checkpoint
+from katsuo.train.weights import lora
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*was renamed from:UserWarning")
 
@@ -117,6 +118,39 @@ def test_a_resumed_training_gives_the_same_weights(pair_folder, small_model, tmp
     one, other = load_file(whole / WEIGHTS), load_file(stopped / WEIGHTS)
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
     assert [line["step"] for line in lines_of(stopped)] == [line["step"] for line in lines_of(whole)]
+
+
+def die(*_, **__):
+    raise StoppedError
+
+
+def train_twice(pairs, model, output, recipe):
+    """Train in a process that dies while it writes the final weights, then give the same command again."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lora, "save_adapter", die)
+        with pytest.raises(StoppedError):
+            train(pairs, model, output, recipe)
+    return train(pairs, model, output, recipe)
+
+
+def test_a_training_killed_after_its_last_update_makes_no_more_of_them(pair_folder, small_model, tmp_path):
+    # Six updates of four examples each: the last one falls inside the epoch.
+    recipe = SMALL.override({"schedule": "constant", "data.held_out": 0, "data.balance": "none", "data.examples": 26})
+    told = train(pair_folder, small_model(), tmp_path / "whole", recipe).fitted
+    again = train_twice(pair_folder, small_model(), tmp_path / "killed", recipe).fitted
+    assert (again.steps, again.loss) == (6, told.loss)
+    one, other = load_file(tmp_path / "whole" / WEIGHTS), load_file(tmp_path / "killed" / WEIGHTS)
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+
+
+def test_a_training_killed_after_its_early_stop_makes_no_more_updates(pair_folder, small_model, tmp_path):
+    recipe = SMALL.override({"schedule": "constant", "max_steps": 200, "epochs": 1000, "data.examples": 8})
+    recipe = recipe.override({"evaluate_every": 10, "checkpoint_every": 10, "patience": 3})
+    told = train(pair_folder, small_model(), tmp_path / "whole", recipe).fitted
+    again = train_twice(pair_folder, small_model(), tmp_path / "killed", recipe).fitted
+    assert told.stopped_early
+    assert again.stopped_early
+    assert (again.steps, again.best_step, again.warnings) == (told.steps, told.best_step, told.warnings)
 
 
 def test_a_training_that_is_killed_goes_on_with_the_same_command(pair_folder, small_model, tmp_path, one_thread):
@@ -293,3 +327,12 @@ def test_steps_are_those_of_max_steps_or_of_the_epochs_whichever_is_less():
     assert steps_of(SMALL.override({"max_steps": 8}), 400) == 8
     assert steps_of(SMALL.override({"max_steps": 500}), 400) == 100
     assert steps_of(SMALL.override({"max_steps": None, "epochs": 0.5}), 400) == 50
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "processes", "passes"),
+    [(8, 8, 1, (8, 1)), (24, 8, 1, (8, 3)), (24, 8, 2, (6, 2)), (24, 8, 4, (6, 1)), (14, 7, 7, (2, 1))],
+)
+def test_the_passes_of_all_processes_make_up_the_batch(batch, micro, processes, passes):
+    assert passes_of(SMALL.override({"batch_size": batch, "micro_batch_size": micro}), processes) == passes
+    assert passes[0] * passes[1] * processes == batch

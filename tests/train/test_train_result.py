@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from katsuo.config import EngineOptions, Sampling
 from katsuo.engines import EngineSettings, open_engine
@@ -141,7 +141,7 @@ def test_an_adapter_can_be_gone_on_with(trained, pair_folder, small_model, tmp_p
 
 
 def test_the_card_names_the_sources_of_the_adapter_that_was_gone_on_with(trained, tmp_path):
-    base = SimpleNamespace(public_name="llama", revision="local")
+    base = SimpleNamespace(public_name="llama", revision="local", folder=tmp_path)
     job = Job("adapt", base, SMALL, tmp_path, {}, start=trained)
     write_card(job, Trained(tmp_path, Fitted(1, 1, None, None, None, 1, 1.0, False), 0.1, 1, {}, 1))
     card = (tmp_path / "README.md").read_text()
@@ -160,13 +160,32 @@ def test_all_weights_cannot_go_on_from_an_adapter(trained, pair_folder, small_mo
     assert not (tmp_path / "out").exists()
 
 
-def test_all_weights_can_be_trained_instead(pair_folder, small_model, tmp_path):
-    recipe = SMALL.override({"method": "full", "learning_rate": 0.005})
-    told = train_generator(pair_folder, str(small_model()), tmp_path / "full", recipe, start=None, on_progress=silent)
+@pytest.mark.parametrize(("kind", "dtype"), [("llama", "float32"), ("llama", "bfloat16"), ("mistral", "bfloat16")])
+def test_all_weights_can_be_trained_instead(pair_folder, small_model, tmp_path, kind, dtype):
+    recipe = SMALL.override({"method": "full", "learning_rate": 0.005, "dtype": dtype})
+    told = train_generator(
+        pair_folder, str(small_model(kind)), tmp_path / "full", recipe, start=None, on_progress=silent
+    )
     assert told.fitted.held_out_loss < told.fitted.first_held_out_loss
     loaded = load_model(EngineSettings(str(tmp_path / "full"), None, EngineOptions(device="cpu")))
-    base = load_file(small_model() / "model.safetensors")
+    assert {str(weight.dtype) for weight in load_file(tmp_path / "full" / "model.safetensors").values()} == {
+        f"torch.{dtype}"
+    }
+    base = load_file(small_model(kind) / "model.safetensors")
     assert not torch.equal(loaded.model.get_input_embeddings().weight, base["model.embed_tokens.weight"])
+
+
+def test_whole_weights_that_do_not_load_back_the_same_are_no_result(pair_folder, small_model, tmp_path, monkeypatch):
+    write = PreTrainedModel.save_pretrained
+
+    def spoil(model, folder, *, state_dict):
+        last = list(state_dict)[-1]
+        write(model, folder, state_dict={**state_dict, last: state_dict[last] * 1.5})
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", spoil)
+    recipe = SMALL.override({"method": "full", "learning_rate": 0.005})
+    with pytest.raises(TrainError, match="load back"):
+        train_generator(pair_folder, str(small_model()), tmp_path / "out", recipe, start=None, on_progress=silent)
 
 
 def test_a_merged_model_says_what_base_and_adapter_say(trained, small_model, tmp_path):

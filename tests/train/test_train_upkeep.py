@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import resource
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,9 +18,9 @@ from katsuo.train import load
 from katsuo.train.fit import _on_one_device
 from katsuo.train.generator import train_generator
 from katsuo.train.recipes import LAPTOP, PAPER, Adapter
-from katsuo.train.upkeep.best import Kept
+from katsuo.train.upkeep.best import Kept, state_of
 from katsuo.train.upkeep.checkpoints import CHECKPOINTS, WHOLE, mark_whole
-from katsuo.train.upkeep.folder import identity_of, open_output
+from katsuo.train.upkeep.folder import TENSORBOARD, identity_of, open_output
 from katsuo.train.upkeep.trouble import in_place_of, require_packages, translated
 from katsuo.train.watch import METRICS, Watch
 from katsuo.train.weights import lora
@@ -100,6 +103,22 @@ def test_the_best_weights_are_kept_where_the_model_was_better_before(tmp_path):
     assert told[-1].warning == result["warnings"][-1]
 
 
+def test_the_first_reading_waits_until_the_trainer_has_placed_the_model(tmp_path):
+    told = []
+    watch = watch_in(tmp_path, Noted(), told.append)
+    watch.begin(Evaluates(2.0), last=None, has_held_out=True)
+    assert told == []
+    watch.on_train_begin(None, State(0), None)
+    assert [(progress.step, progress.held_out_loss) for progress in told] == [(0, 2.0)]
+    assert json.loads((tmp_path / METRICS).read_text()) == {"step": 0, "held_out_loss": 2.0}
+
+
+def test_each_weight_is_kept_also_where_none_of_it_lies_on_this_device():
+    model = torch.nn.ParameterDict({name: torch.nn.Parameter(torch.empty(0)) for name in ("one", "other")})
+    model["tied"] = model["one"]
+    assert set(state_of(model)) == {"one", "other"}
+
+
 def test_a_torn_line_of_metrics_is_left_out_and_no_worse_weights_replace_the_kept(tmp_path):
     (tmp_path / METRICS).write_text('{"step": 0, "held_out_loss": 3.0}\n{"step": 2, "loss": 2.5}\n{"step": 4, "held_o')
     best = Noted(kept=(4, 1.0))
@@ -139,8 +158,10 @@ def test_a_folder_without_a_checkpoint_takes_other_settings_and_forgets_what_was
     assert open_output(tmp_path / "out", first) is False
     (tmp_path / "out" / CHECKPOINTS).mkdir()
     (tmp_path / "out" / CHECKPOINTS / "best.json").write_text("{}")
+    (tmp_path / "out" / TENSORBOARD).mkdir()
     assert open_output(tmp_path / "out", other) is False
     assert not (tmp_path / "out" / CHECKPOINTS).exists()
+    assert not (tmp_path / "out" / TENSORBOARD).exists()
     assert in_place_of("learning_rate", tmp_path / "out") == "lower learning_rate and give the command again"
     whole_checkpoint(tmp_path / "out")
     assert "new folder with -o" in in_place_of("learning_rate", tmp_path / "out")
@@ -181,13 +202,14 @@ def test_a_disk_that_is_full_at_the_end_says_so_and_the_same_command_finishes(pa
         if progress.step == 2:
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
 
-    told = {"start": None, "on_progress": fill}
+    told, told_nobody = ({"start": None, "on_progress": on_progress} for on_progress in (fill, silent))
     try:
         with pytest.raises(StoreError, match="the weights in"):
             train_generator(pair_folder, str(small_model()), tmp_path / "out", recipe, **told)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list((tmp_path / "out").rglob("*.partial"))
+    assert train_generator(pair_folder, str(small_model()), tmp_path / "out", recipe, **told_nobody).fitted.steps == 2
 
 
 @pytest.mark.parametrize(
@@ -233,6 +255,30 @@ def test_one_process_trains_on_the_one_device_that_is_named(tmp_path):
     _on_one_device(arguments, SMALL.override({"device": "cpu:0"}))
     assert (arguments.n_gpu, arguments.train_batch_size) == (1, 4)
     assert arguments.device == torch.device("cpu:0")
+
+
+class Writer:
+    """What TensorBoard's writer does to a folder."""
+
+    def __init__(self, log_dir):
+        Path(log_dir).mkdir(parents=True)
+        (Path(log_dir) / "events").write_text("")
+
+    def __getattr__(self, name):
+        return lambda *_, **__: None
+
+
+def test_what_tensorboard_wrote_is_left_beside_the_weights(pair_folder, small_model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_tensorboard_available", lambda: True)
+    monkeypatch.setattr("katsuo.train.load.require_packages", lambda recipe: None)
+    recipe = SMALL.override({"report_to": ["tensorboard"], "data.held_out": 0, "learning_rate": 0.02})
+    told = {"start": None, "on_progress": silent}
+    train_generator(pair_folder, str(small_model()), tmp_path / "out", recipe, **told)
+    assert [path.name for path in (tmp_path / "out" / TENSORBOARD).iterdir()] == ["events"]
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "elsewhere"))
+    train_generator(pair_folder, str(small_model()), tmp_path / "other", recipe, **told)
+    assert (tmp_path / "elsewhere" / "events").is_file()
 
 
 def test_an_interrupted_training_says_where_it_goes_on():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
+from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from katsuo.engines.hf.load import choose_device
@@ -21,6 +22,7 @@ from katsuo.train.pack import Batch, collate, cut, split
 from katsuo.train.recipes import TrainRecipe
 from katsuo.train.upkeep.best import Best
 from katsuo.train.upkeep.checkpoints import CHECKPOINTS, last_checkpoint
+from katsuo.train.upkeep.folder import TENSORBOARD
 from katsuo.train.upkeep.trouble import in_place_of, translated
 from katsuo.train.watch import OnProgress, Watch, has_loss_scaler
 
@@ -61,17 +63,26 @@ class Examples(Dataset[Encoded]):
 class AnswerTrainer(Trainer):
     """The trainer of transformers, with logits where something is to be learned and nowhere else."""
 
-    def __init__(
-        self, *, held_out: Sequence[Encoded], is_packed: bool, recipe: TrainRecipe, output: Path, **told: Any
-    ) -> None:
+    def __init__(self, *, held_out: Sequence[Encoded], recipe: TrainRecipe, output: Path, **told: Any) -> None:
         # A loss function of its own makes the trainer count the learned tokens of a whole update.
         super().__init__(**told, compute_loss_func=_never_called)
         self._held_out, self._output = held_out, output
-        self._is_packed = is_packed
+        vocabulary = int(told["model"].get_input_embeddings().weight.shape[0])
+        # Decided by the first process: the others may not hold the weights yet, and all have to pass alike.
+        can = recipe.packing and can_pack(told["model"], vocabulary)
+        self.is_packed = processes.as_the_first(can, self.args.device)
         self._per_pass = recipe.micro_batch_size
         # Several processes have to pass equally often, or they wait for each other for ever.
         self._most_tokens = recipe.micro_tokens if processes.count() == 1 else None
         self.loss_is_scaled_for_ga = True
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], torch.Tensor | int | None]:
+        """Give the batches of an update; none where a resumed training is at its end, which the trainer overlooks."""
+        if self.control.should_training_stop:
+            return [], None
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     def training_step(
         self, model: Any, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
@@ -90,7 +101,7 @@ class AnswerTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Give the summed loss of a batch over the learned tokens of the whole update."""
-        total = summed_loss(model, inputs, is_packed=self._is_packed)
+        total = summed_loss(model, inputs, is_packed=self.is_packed)
         if not torch.isfinite(total):
             raise TrainError(
                 f"the loss of step {self.state.global_step + 1} is not a number",
@@ -105,7 +116,7 @@ class AnswerTrainer(Trainer):
         loss = held_out_loss(
             self.model,
             self._held_out,
-            is_packed=self._is_packed,
+            is_packed=self.is_packed,
             per_pass=self._per_pass,
             most_tokens=self._most_tokens,
         )
@@ -188,6 +199,18 @@ def steps_of(recipe: TrainRecipe, examples: int) -> int:
     return min(by_epochs, recipe.max_steps or by_epochs)
 
 
+def passes_of(recipe: TrainRecipe, count: int) -> tuple[int, int]:
+    """
+    Give the examples of a pass and the passes of an update, for each of `count` processes.
+
+    A pass has the most examples that `micro_batch_size` allows and that divide what a process takes of `batch_size`.
+    """
+    per_process = recipe.batch_size // count
+    most = min(recipe.micro_batch_size, per_process)
+    size = next(size for size in range(most, 0, -1) if per_process % size == 0)
+    return size, per_process // size
+
+
 def fit(
     model: Any,
     train: Sequence[Encoded],
@@ -208,7 +231,6 @@ def fit(
     last = last_checkpoint(output)
     watch = Watch(recipe, output, steps=steps, best=best, on_progress=on_progress, train=train)
     with translated(recipe, output):
-        is_packed = recipe.packing and can_pack(model, int(model.get_input_embeddings().weight.shape[0]))
         trainer = _trainer(
             recipe,
             steps,
@@ -216,13 +238,12 @@ def fit(
             output=output,
             train_dataset=Examples(train),
             held_out=held_out,
-            is_packed=is_packed,
             callbacks=[watch],
         )
         watch.begin(trainer, last=last, has_held_out=bool(held_out))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         watch.end(trainer, has_held_out=bool(held_out))
-    if recipe.packing and not is_packed:
+    if recipe.packing and not trainer.is_packed:
         watch.warn(steps, "this model cannot take several examples in a row; each was passed alone")
     return Fitted(**watch.result())
 
@@ -236,6 +257,10 @@ def _trainer(recipe: TrainRecipe, steps: int, *, output: Path, **told: Any) -> A
             f"the trainer does not take these settings here: {error}", hint="docs/training.md lists every setting"
         ) from error
     trainer.remove_callback(PrinterCallback)
+    for callback in trainer.callback_handler.callbacks:
+        # Its own place is among the checkpoints, which are removed at the end.
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(output / TENSORBOARD)
     return trainer
 
 
@@ -246,13 +271,12 @@ def _arguments(recipe: TrainRecipe, place: Path, steps: int) -> TrainingArgument
         raise UsageError(
             f"batch_size {recipe.batch_size} cannot be shared by {count} processes", hint=f"set a multiple of {count}"
         )
-    per_process = recipe.batch_size // count
-    micro = min(recipe.micro_batch_size, per_process)
+    size, passes = passes_of(recipe, count)
     arguments = TrainingArguments(
         output_dir=str(place),
         max_steps=steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=per_process // micro,
+        per_device_train_batch_size=size,
+        gradient_accumulation_steps=passes,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type={"constant": "constant_with_warmup"}.get(recipe.schedule, recipe.schedule),
         warmup_steps=recipe.warmup_steps,

@@ -86,22 +86,35 @@ def _save_adapter(job: Job, model: Any, probe: torch.Tensor) -> float:
 
 
 def _save_full(job: Job, model: Any, probe: torch.Tensor) -> float:
-    from transformers import AutoModelForCausalLM
-
     dtype = {"auto": torch.bfloat16}.get(job.recipe.dtype) or getattr(torch, job.recipe.dtype)
     state = {name: weight.to(dtype) for name, weight in state_of(model).items()}
-    processes.load_whole(model, {name: weight.float() for name, weight in state.items()})
+    change = 0.0
     if processes.is_first():
         model.config.dtype = dtype
         model.save_pretrained(job.output, state_dict=state)
         job.base.tokenizer.save_pretrained(job.output)
+        change = _prove_full(job, state, probe.cpu())
     processes.wait()
-    with torch.no_grad():
-        trained = model.eval()(input_ids=probe).logits.float()
-        loads: Any = AutoModelForCausalLM.from_pretrained
-        told = {"dtype": torch.float32, "attn_implementation": ATTENTION}
-        loaded = loads(job.output, **told).to(probe.device).eval()(input_ids=probe).logits.float()
-        base = loads(job.base.folder, **told).to(probe.device).eval()(input_ids=probe).logits.float()
+    return change
+
+
+@torch.no_grad()
+def _prove_full(job: Job, state: Mapping[str, torch.Tensor], probe: torch.Tensor) -> float:
+    """
+    Compare logits of the base, of the base with the weights in `state` and of the saved model, in float32.
+
+    On the processor and beside the trained model: that one computes as the trainer has wrapped it, in fewer bits or
+    spread over several devices, one of which need not hold a whole model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    loads: Any = AutoModelForCausalLM.from_pretrained
+    told = {"dtype": torch.float32, "attn_implementation": ATTENTION}
+    model = loads(job.base.folder, **told).eval()
+    base = model(input_ids=probe).logits
+    model.load_state_dict(state, strict=False)
+    trained = model(input_ids=probe).logits
+    loaded = loads(job.output, **told).eval()(input_ids=probe).logits
     return lora.compare_logits(base=base, trained=trained, loaded=loaded, folder=job.output)
 
 

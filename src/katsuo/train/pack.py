@@ -96,6 +96,8 @@ def attend(
     looked at: what may be seen follows from the bounds and the layer's sliding window.
     """
     del module, attention_mask
+    # Under autocast the value comes in sixteen bits from its layer, the turned query and key in float32.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     bounds = told.get("cu_seq_lens_q")
     starts = [0, query.shape[2]] if bounds is None else bounds.tolist()
     scale = told.get("scaling") or query.shape[-1] ** -0.5

@@ -73,20 +73,17 @@ class Watch(TrainerCallback):
         self._step = 0
 
     def begin(self, trainer: Any, *, last: Path | None, has_held_out: bool) -> None:
-        """Read the lines of a training that was interrupted after the checkpoint `last`; else take a first reading."""
+        """Take what reads the held-out loss, and the lines of a training interrupted after the checkpoint `last`."""
         if has_held_out:
             self._evaluate = lambda: float(trainer.evaluate()["eval_loss"])
         if last:
             self._lines, self._seconds_before = _read_lines(self._path), seconds_until(last)
-            return
-        if self._evaluate:
-            self._read_held_out(0, self._evaluate())
 
     @override
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Forget what an interrupted training noted after its last checkpoint."""
+        """Forget what an interrupted training noted after its last checkpoint; else take a first reading."""
         self._step = self._last_log_step = state.global_step
         self._lines = [line for line in self._lines if line["step"] <= state.global_step]
         self._take_up_kept(state.global_step)
@@ -98,6 +95,11 @@ class Watch(TrainerCallback):
         for line in self._lines:
             if "held_out_loss" in line:
                 self._readings.append((line["step"], line["held_out_loss"], line.get("train_loss", math.inf)))
+                self._warn_of_overfitting(*self._readings[-1])
+        self._stopped_early = self._is_patience_used_up()
+        # Here and not before: only now the model lies where, and computes as, all later readings find it.
+        if self._evaluate and not state.global_step:
+            self._read_held_out(0, self._evaluate())
         self._started = self._last_save = self._last_log = time.monotonic()
 
     def _take_up_kept(self, step: int) -> None:
@@ -107,6 +109,14 @@ class Watch(TrainerCallback):
         if kept and kept[0] <= step and kept[0] not in read:
             self._lines.append({"step": kept[0], "held_out_loss": round(kept[1], 5)})
             self._lines.sort(key=lambda line: line["step"])
+
+    @override
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stop where an interrupted training had come to its end and only its result was not written."""
+        if self._stopped_early or state.global_step >= self._steps:
+            control.should_training_stop = True
 
     @override
     def on_pre_optimizer_step(
@@ -174,11 +184,16 @@ class Watch(TrainerCallback):
             return
         self._read_held_out(step, kwargs["metrics"]["eval_loss"])
         self._last_log = time.monotonic()
-        best_step = min(self._trained_readings(), key=lambda reading: reading[1])[0]
-        since = sum(reading[0] > best_step for reading in self._readings)
-        if self._recipe.patience and since >= self._recipe.patience:
-            self._stopped_early = True
+        self._stopped_early = self._is_patience_used_up()
+        if self._stopped_early:
             control.should_training_stop = True
+
+    def _is_patience_used_up(self) -> bool:
+        read = self._trained_readings()
+        if not read or not self._recipe.patience:
+            return False
+        best_step = min(read, key=lambda reading: reading[1])[0]
+        return sum(reading[0] > best_step for reading in read) >= self._recipe.patience
 
     def _trained_readings(self) -> list[tuple[int, float, float]]:
         """Give the readings after an update: the weights before training are the base's, and are not kept."""
@@ -193,10 +208,7 @@ class Watch(TrainerCallback):
             line["train_loss"] = round(train_loss, 5)
         if is_best and step:
             self._best.keep(step, loss)
-        if step:
-            self._write(line)
-        else:
-            self._lines.append(line)
+        self._write(line)
         self._tell(step, held_out_loss=loss)
         self._warn_of_overfitting(step, loss, train_loss)
 

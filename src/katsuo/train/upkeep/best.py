@@ -73,11 +73,11 @@ class Kept:
 
 def state_of(model: Any) -> dict[str, torch.Tensor]:
     """Copy all weights, each tied one once."""
+    # By identity, not by address: where a weight is spread, a device may hold none of it, and all must gather alike.
     seen: set[int] = set()
     state = {}
-    for name, weight in model.state_dict().items():
-        place = processes.part_of(weight).data_ptr()
-        if place not in seen:
-            seen.add(place)
+    for name, weight in model.state_dict(keep_vars=True).items():
+        if id(weight) not in seen:
+            seen.add(id(weight))
             state[name] = processes.whole(weight)
     return state

@@ -17,6 +17,8 @@ from katsuo.train.recipes import LAPTOP, TrainRecipe
 from katsuo.train.upkeep.checkpoints import CHECKPOINTS, last_checkpoint
 
 IDENTITY = "training.json"
+TENSORBOARD = "tensorboard"
+"""The folder of what TensorBoard shows; it stays."""
 _MAY_CHANGE = {
     *("micro_batch_size", "micro_tokens", "gradient_checkpointing", "packing"),
     *("checkpoint_minutes", "checkpoint_every", "log_every", "report_to", "device"),
@@ -54,7 +56,8 @@ def open_output(output: Path, identity: Mapping[str, Any]) -> bool:
             ignoring=_MAY_CHANGE,
         )
         return is_finished
-    # Weights that are kept without a checkpoint belong to a training that begins anew.
-    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+    # What is kept without a checkpoint belongs to a training that begins anew.
+    for name in (CHECKPOINTS, TENSORBOARD):
+        shutil.rmtree(output / name, ignore_errors=True)
     write_json(held, identity)
     return False
