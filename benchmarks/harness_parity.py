@@ -3,8 +3,8 @@ Score the same questions by katsuo and by lm-evaluation-harness, and compare log
 
 python benchmarks/harness_parity.py --data DATA [--suite vitaminc] [--limit 8] [--style chat] [--lm-eval PATH/lm_eval]
 
-The harness counts white space that ends a prompt to the answer. For a raw prompt that white space is scored by katsuo,
-too, and added; in a chat it is next to certain.
+The harness counts white space that ends a prompt to the answer. How likely that is, is added here: for a raw prompt as
+katsuo scores it, for a chat as transformers does.
 Both run in float32 on the processor. `--write FILE` keeps what the harness said, style by style: so was
 tests/evaluate/lm_eval.json made.
 Does not measure speed: benchmarks/ranking.py does.
@@ -20,6 +20,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from katsuo import api
 from katsuo.engines import CanScore, Choices
@@ -53,7 +56,8 @@ def main() -> None:
         (group,) = api.export_harness(options.model, place / "tasks", sheets, settings)
         ours = judge(find_system(options.model), sheets, place / "ours", settings)
         theirs = by_harness(options, group, place)
-        spaces = white_space(options, sheets[0], settings) if options.style != "chat" else {}
+        space_of = chat_white_space if options.style == "chat" else white_space
+        spaces = space_of(options, sheets[0], settings)
         report(ours, theirs, spaces, sheets[0], options)
 
 
@@ -84,6 +88,30 @@ def white_space(options: argparse.Namespace, sheet: Sheet, settings: EvaluateSet
         asked.append(Choices(replace(prompt, text=prompt.text.rstrip()), ("\n",), has_end=False))
     scores = zip(questions, examiner.engine.score(asked), strict=True)
     return {(question.template, question.item.id): one.log_probabilities[0] for question, one in scores}
+
+
+@torch.inference_mode()
+def chat_white_space(
+    options: argparse.Namespace, sheet: Sheet, settings: EvaluateSettings
+) -> dict[tuple[str, str], float]:
+    """Score the white space that ends each rendered chat."""
+    examiner, _ = open_examiner(find_system(options.model), settings)
+    folder = locate(options.model)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype="float32"),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    found = {}
+    questions = [question for item in sheet.items for question in sheet.of(item)]
+    for question, instruction in zip(questions, examiner.instructions(questions), strict=True):
+        turns = [{"role": one.role, "content": one.content} for one in examiner.ask(instruction)]
+        chat = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        begun, whole = (tokenizer(text, add_special_tokens=False).input_ids for text in (chat.rstrip(), chat))
+        likely = model(torch.tensor([whole])).logits[0].log_softmax(-1)
+        found[question.template, question.item.id] = sum(
+            float(likely[place - 1, whole[place]]) for place in range(len(begun), len(whole))
+        )
+    return found
 
 
 def report(

@@ -8,7 +8,7 @@ Documents are JSONL rows of 60 words; two task types.
     python benchmarks/scaling.py --sizes 2000                            # try it out
     python benchmarks/scaling.py --sizes 10000 100000 1000000            # the table of docs/scaling.md
     python benchmarks/scaling.py --sizes 10000 100000 --runner local     # the same without Ray
-    python benchmarks/scaling.py --price 55 --price 2400                 # GPU-hours from prompts per second and GPU
+    python benchmarks/scaling.py --measured 4.96                         # hours of GPUs, from prompts per second here
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from pipeline import write_documents
 
 TASKS = ("ynqa", "exqa")
+EMBEDDED = 134.5e6
+"""Parameters of the generator that comes with katsuo."""
 BAR = 0.10
 """A passage may cost so much more in the largest run than in the smallest."""
 
@@ -134,15 +136,22 @@ def table(rows: list[dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def prices(per_second: list[float], prompts_per_passage: int) -> str:
-    """Give GPU-hours for 10 million and 1 billion passages at so many prompts per second and GPU."""
-    lines = [
-        "| prompts/s per GPU | 10 million passages, GPU-hours | 1 billion passages, GPU-hours | days on 64 GPUs |",
-        "|---|---|---|---|",
-    ]
-    for rate in per_second:
-        hours = [passages * prompts_per_passage / rate / 3600 for passages in (1e7, 1e9)]
-        lines.append(f"| {rate:g} | {hours[0]:,.0f} | {hours[1]:,.0f} | {hours[1] / 64 / 24:,.1f} |")
+def prices(measured: float, peak_here: float, peak_gpu: float) -> str:
+    """
+    Give hours for 10 million and 1 billion passages, one prompt each, from `measured` prompts per second here.
+
+    On paper, a GPU does so many times more as its peak in bfloat16 (TFLOP/s) is higher, at the same share of it or at a
+    tenth; a model so many times fewer as it has more parameters.
+    """
+    rows = [(f"the embedded generator on {os.cpu_count()} cores, measured", measured)]
+    for name, size in (("the embedded generator", EMBEDDED), ("a generator of 8 billion parameters", 8.03e9)):
+        for share, words in ((1.0, "as here"), (0.1, "a tenth")):
+            rate = measured * peak_gpu / peak_here * share * EMBEDDED / size
+            rows.append((f"{name} on a GPU of {peak_gpu:g} TFLOP/s, share of its peak {words}", rate))
+    lines = ["| | prompts/s | 10 million passages, hours | 1 billion passages, hours |", "|---|---|---|---|"]
+    for words, rate in rows:
+        hours = [passages / rate / 3600 for passages in (1e7, 1e9)]
+        lines.append(f"| {words} | {rate:,.1f} | {hours[0]:,.1f} | {hours[1]:,.0f} |")
     return "\n".join(lines)
 
 
@@ -153,8 +162,9 @@ def main() -> None:
     parser.add_argument("--runner", default="ray", choices=["ray", "local"])
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--shard-size", type=int, default=2048)
-    parser.add_argument("--price", type=float, action="append", default=[], help="prompts per second of one GPU")
-    parser.add_argument("--prompts-per-passage", type=int, default=1)
+    parser.add_argument("--measured", type=float, help="prompts per second of an engine here")
+    parser.add_argument("--peak-here", type=float, default=0.755, help="TFLOP/s in bfloat16 of this machine")
+    parser.add_argument("--peak-gpu", type=float, default=989.0, help="TFLOP/s in bfloat16 of a GPU: an H100's")
     arguments = parser.parse_args()
     rows = []
     for size in arguments.sizes:
@@ -168,8 +178,8 @@ def main() -> None:
     if rows:
         print(f"{os.cpu_count()} cores; runner {arguments.runner}, {arguments.workers} workers; {', '.join(TASKS)}\n")
         print(table(rows))
-    if arguments.price:
-        print(prices(arguments.price, arguments.prompts_per_passage))
+    if arguments.measured:
+        print(prices(arguments.measured, arguments.peak_here, arguments.peak_gpu))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--peak", type=float, help="TFLOP/s of this device in bfloat16: prints the share that is used")
     parser.add_argument("--way", choices=WAYS)
     told = parser.parse_args()
     if told.way:
@@ -61,13 +62,17 @@ def report(results: list[dict[str, Any]], told: argparse.Namespace) -> None:
     """Print the table."""
     print(f"{told.examples} pairs, {told.model}, {told.threads} threads, torch {torch.__version__}\n")
     ours = next((row["tokens_per_s"] for row in results if row["way"] == "katsuo"), None)
-    print("| way | tokens/s | katsuo is faster by | minutes | resident, GB | held-out loss before | after |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| way | tokens/s | katsuo is faster by | minutes | resident, GB | GPU, GB | held-out loss before | after |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for row in results:
         faster = f"{ours / row['tokens_per_s']:.2f}" if ours else ""
         cells = [row["way"], f"{row['tokens_per_s']:.0f}", faster, f"{row['seconds'] / 60:.1f}"]
-        cells += [f"{row['gigabytes']:.1f}", f"{row['before']:.3f}", f"{row['after']:.3f}"]
+        cells += [f"{row['gigabytes']:.1f}", f"{row['gpu_gigabytes']:.1f}"]
+        cells += [f"{row['before']:.3f}", f"{row['after']:.3f}"]
         print(f"| {' | '.join(cells)} |")
+    if told.peak:
+        shares = (f"{row['way']} {row['flops'] / 1e12 / told.peak:.1%}" for row in results)
+        print(f"\nShare of {told.peak:g} TFLOP/s: {'; '.join(shares)}")
     print("\nTraining loss, by quarters of the run: ", end="")
     print("; ".join(f"{row['way']} {' '.join(f'{loss:.2f}' for loss in row['quarters'])}" for row in results))
 
@@ -100,10 +105,16 @@ def measure(told: argparse.Namespace) -> None:
     after = held_out_loss(model.to(torch.bfloat16), watched, is_packed=True, per_pass=8)
     edges = [len(losses) * quarter // 4 for quarter in range(5)]
     tokens = sum(len(example.tokens) for _, example in chosen)
+    # Forward and backward pass, two operations per weight each; the gradient of the weights for the adapter's alone.
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    per_token = 4 * sum(weight.numel() for weight in model.parameters()) + 2 * trained
+    is_gpu = torch.cuda.is_available()
     result = {
         "way": told.way,
         "tokens_per_s": tokens / seconds,
         "seconds": seconds,
+        "flops": per_token * tokens / seconds,
+        "gpu_gigabytes": torch.cuda.max_memory_allocated() / 1e9 if is_gpu else 0.0,
         "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         "before": before,
         "after": after,
