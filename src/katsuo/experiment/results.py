@@ -151,7 +151,7 @@ def _set(folder: ExperimentFolder, name: str) -> tuple[dict[str, Any], dict[str,
     }
     return {
         **{key: told[key] for key in ("task_type", "metric", "items", "rows")},
-        "left_out": split["left_out"],
+        "left_out": split.get("left_out", told["left_out"]),
         "templates": list(dict.fromkeys(judged[OURS].templates)),
         "scores": {
             system: {
