@@ -15,6 +15,7 @@ from katsuo.engines.openai_server import patience as patience_module
 from katsuo.engines.openai_server.gate import Gate
 from katsuo.engines.openai_server.line import Line, Outcome, Reply, Trouble
 from katsuo.engines.openai_server.patience import Patience
+from katsuo.engines.openai_server.score import _all
 from katsuo.engines.openai_server.width import Width
 from katsuo.errors import EngineError
 
@@ -94,13 +95,9 @@ async def ask_all(line: Line, urls: list[str]) -> list[Outcome]:
         async with patience.gate.passed() as place:
             return await patience.ask(place, url, {})
 
-    tasks = [asyncio.create_task(ask(url)) for url in urls]
     try:
-        return list(await asyncio.gather(*tasks))
+        return await _all([ask(url) for url in urls])
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await line.close()
 
 

@@ -87,11 +87,12 @@ def _rows(sheet: Sheet, examiner: Examiner) -> dict[str, list[dict[str, object]]
     """Give each template's rows; an item's templates are cut together, as they are when it is judged."""
     questions = [question for item in sheet.items for question in sheet.of(item)]
     rows: dict[str, list[dict[str, object]]] = defaultdict(list)
+    end = _end(examiner) if any(examiner.has_end(question.choices) for question in questions) else ""
     for question, instruction in zip(questions, examiner.instructions(questions), strict=True):
         asked = examiner.ask(instruction)
         prompt = asked if isinstance(asked, str) else "\n\n".join(message.content for message in asked)
-        end = _end(examiner) if examiner.has_end(question.choices) else ""
-        choices = [choice + end for choice in question.choices]
+        has_end = examiner.has_end(question.choices)
+        choices = [choice + end if has_end else choice for choice in question.choices]
         row = {"id": question.item.id, "prompt": prompt, "choices": choices, "gold": question.gold}
         rows[question.template].append(row)
     return rows

@@ -187,7 +187,7 @@ def _judged(folder: ExperimentFolder, name: str, system: str) -> Judged | None:
     asked = frozenset(told["asked"] for one in evaluations if one is not None for told in one.scores["sets"].values())
     values: Any = numpy.concatenate([outcomes.values for outcomes, _, _ in found])
     scores = [outcomes.score() for outcomes, _, _ in found]
-    templates = [template for _, _, asked in found for template in asked]
+    templates = [template for _, _, names in found for template in names]
     outcomes = Outcomes(values, first.golds, first.labels, seeds=len(found))
     return Judged(outcomes, templates, scores[:1] if system == ZERO_SHOT else scores, asked)
 

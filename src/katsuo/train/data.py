@@ -170,10 +170,9 @@ def watch_what_fits(source: Pairs, places: Sequence[Place], encoder: Encoder) ->
 
     One that is too long stands there as held out; nothing else about them does.
     """
-    before = encoder.ledger
-    ledger, rejected = replace(before, rejected=Counter(before.rejected)), Counter(before.rejected)
+    ledger = replace(encoder.ledger, rejected=Counter(encoder.ledger.rejected))
     watched = [example for example in encoder.encode(source.pairs(places)) if example]
-    too_long = encoder.ledger.rejected - rejected
+    too_long = encoder.ledger.rejected - ledger.rejected
     ledger.rejected.update({f"{reason} (held out)": count for reason, count in too_long.items()})
     return watched, ledger
 

@@ -153,16 +153,16 @@ class RunExamples:
 
 def passage_places(run: Run, seed: int) -> Iterator[Place]:
     """Give the place of every passage that was asked about, or of every one where none was yet."""
-    for shard in run.answered_shards() or run.shards():
-        for row, passage in enumerate(_asked_about(run, shard)):
+    answered, done = run.answered_shards(), set(run.done_shards())
+    for shard in answered or run.shards():
+        is_cut_short = bool(answered) and shard not in done
+        for row, passage in enumerate(_asked_about(run, shard) if is_cut_short else run.read_passages(shard)):
             yield Place(shard, row, "", "", hash_of(passage.text), hash_of(f"{seed} {passage.id}"))
 
 
 def _asked_about(run: Run, shard: int) -> list[Passage]:
-    """Give a shard's passages up to the last one of which something is known."""
+    """Give the passages of a shard that was cut short, up to the last one of which something is known."""
     passages = run.read_passages(shard)
-    if shard not in run.answered_shards() or shard in run.done_shards():
-        return passages
     ended = {example.passage_id for example in run.read_examples(shard)}
     ended |= {reject.passage_id for reject in run.rejects() if reject.kind == "prompt"}
     return passages[: max((place for place, one in enumerate(passages, 1) if one.id in ended), default=0)]

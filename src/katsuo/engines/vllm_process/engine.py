@@ -92,7 +92,7 @@ class VllmEngine:
         return self._engine.count_tokens(texts)
 
     def end_text(self, *, is_chat: bool) -> str:
-        """Give what ends an answer to a raw prompt, as it would have to be typed."""
+        """Give what ends an answer, as it would have to be typed; empty where the server does not tell."""
         return self._engine.end_text(is_chat=is_chat)
 
     def score(self, questions: Sequence[Choices]) -> list[Scores]:

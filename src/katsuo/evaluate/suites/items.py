@@ -187,13 +187,13 @@ class _Writer:
                 f'template "{template.name}" gives no two different choices for row {item.row}: {list(choices)}',
                 hint="check answer_choices and the row",
             )
-        if labels is not None and len(choices) != len(labels):
-            raise TemplateError(
-                f'template "{template.name}" gives {len(choices)} answer choices for row {item.row}, '
-                f"and there are {len(labels)} labels: {', '.join(labels)}",
-                hint="give one choice for each label, in the same order, parted by |||",
-            )
         if labels is not None:
+            if len(choices) != len(labels):
+                raise TemplateError(
+                    f'template "{template.name}" gives {len(choices)} answer choices for row {item.row}, '
+                    f"and there are {len(labels)} labels: {', '.join(labels)}",
+                    hint="give one choice for each label, in the same order, parted by |||",
+                )
             return [label.casefold() for label in labels].index(gold)
         folded = [choice.casefold() for choice in choices]
         if gold in folded:

@@ -26,9 +26,10 @@ _NON_COMMERCIAL = (
 def write_card(job: Job, trained: Trained) -> None:
     """Write `README.md` beside the weights."""
     library = "peft" if job.recipe.method == "lora" else "transformers"
-    head = _head(job.base.public_name, library, _all_sources(job))
-    parts = [head, f"# {_TITLES[job.command]}", _opening(job, trained), _losses(trained)]
-    if sources := _all_sources(job):
+    sources = _all_sources(job)
+    head, opening = _head(job.base.public_name, library, sources), _opening(job, trained, sources)
+    parts = [head, f"# {_TITLES[job.command]}", opening, _losses(trained)]
+    if sources:
         parts.append(_sources(sources))
     if types := job.data.get("types"):
         parts.append("## Examples by task type\n\n" + _table(("task type", "examples"), types.items()))
@@ -60,7 +61,7 @@ def _head(base: str, library: str, sources: Sequence[Source]) -> str:
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---"
 
 
-def _opening(job: Job, trained: Trained) -> str:
+def _opening(job: Job, trained: Trained, sources: Sequence[Source]) -> str:
     what = "A LoRA adapter for" if job.recipe.method == "lora" else "All weights of"
     lines = [
         f"{what} `{job.base.public_name}` (revision `{job.base.revision}`), trained with `katsuo {job.command}` on "
@@ -75,7 +76,7 @@ def _opening(job: Job, trained: Trained) -> str:
             f"It writes tasks in the `{job.codec}` format: a task type and a passage in, an instruction and a response "
             "out. Load it with `katsuo generate DOCS --model THIS_FOLDER`."
         )
-    if _is_non_commercial(_all_sources(job)):
+    if _is_non_commercial(sources):
         lines.append(_NON_COMMERCIAL)
     return "\n\n".join(lines)
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig
 
 from katsuo.errors import ModelError, RunExistsError, StoreError, TrainError
-from katsuo.models import locate, revision_of
+from katsuo.models import locate
 from katsuo.models.gguf_files.checkpoint import FolderCheckpoint
 from katsuo.models.gguf_files.write import write_gguf
 from katsuo.models.locate import MANIFEST, read_manifest
@@ -47,12 +47,13 @@ def merge(adapter: str, output: Path, *, model: str | None = None, gguf: str | N
         with wrapped.disable_adapter():
             plain = wrapped(input_ids=probe).logits.float()
     merged: Any = wrapped.merge_and_unload()
+    history = history_of(folder)
     told = {
         **({"codec": manifest["codec"]} if "codec" in manifest else {}),
         "base_model": base.public_name,
         "base_revision": base.revision,
-        "adapter_revision": revision_of(folder),
-        "from": {**history_of(folder), "sources": add_up([*sources_of(base.folder), *sources_of(folder)])},
+        "adapter_revision": history["revision"],
+        "from": {**history, "sources": add_up([*sources_of(base.folder), *history["sources"]])},
     }
     merged = merged.to(stored)
     with torch.no_grad():
