@@ -60,6 +60,7 @@ def main() -> None:
     writer.add_argument("-o", "--output", type=Path, required=True)
     writer.add_argument("--grammar", action="store_true")
     writer.add_argument("--answer", choices=["sampled", "greedy"], default="sampled")
+    writer.add_argument("--temperature", type=float, default=Sampling().temperature)
     writer.add_argument("--per-type", type=int, default=100)
     writer.add_argument("--types", nargs="+", default=[task.short for task in CATALOG])
     writer.add_argument("--seed", type=int, default=0)
@@ -94,7 +95,9 @@ def write(options: argparse.Namespace) -> None:
     settings = EngineSettings(options.model, options.adapter, EngineOptions())
     engine = open_engine("hf", settings)
     codec = find_codec(engine.info.codec)
-    sampling = Sampling(max_new_tokens=256, grammar=options.grammar, answer=options.answer)
+    sampling = Sampling(
+        temperature=options.temperature, max_new_tokens=256, grammar=options.grammar, answer=options.answer
+    )
     done = {one.task for one in read(options.output)[1]} if options.output.exists() else set()
     with options.output.open("a", encoding="utf-8") as file:
         if not done:
@@ -103,6 +106,7 @@ def write(options: argparse.Namespace) -> None:
                 "codec": codec.name,
                 "grammar": options.grammar,
                 "answer": options.answer,
+                "temperature": options.temperature,
                 "seed": options.seed,
             }
             file.write(json.dumps(told) + "\n")

@@ -139,6 +139,12 @@ def flip_format(path: Path) -> None:
     path.write_bytes(whole[:47] + b"\x06" + whole[48:])
 
 
+def flip_writer(path: Path) -> None:
+    """Make it a file of a later SQLite that may be read, not written."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:18] + b"\x82" + whole[19:])
+
+
 def change(path: Path, column: str, value: str) -> None:
     writer = sqlite3.connect(path)
     writer.execute(f"UPDATE answers SET {column} = {value}")
@@ -179,8 +185,9 @@ def test_a_damaged_file_is_set_aside_with_a_warning_and_never_trusted(
     assert cache.stats().set_aside == 1
 
 
-def test_a_file_found_damaged_while_writing_is_set_aside_too(folder: Path) -> None:
-    overwrite(folder / "0001.sqlite")
+@pytest.mark.parametrize("damage", [overwrite, flip_writer])
+def test_a_file_found_damaged_while_writing_is_set_aside_too(folder: Path, damage: Callable[[Path], None]) -> None:
+    damage(folder / "0001.sqlite")
     cache = AnswerCache(folder)
     with pytest.warns(KatsuoWarning):
         cache.put({KEYS[5]: ANSWERS[KEYS[5]]})

@@ -38,6 +38,8 @@ _FRESH_S = 86_400
 """The time of last use is written once a day at most: a look-up should not be a write."""
 _TABLE = "CREATE TABLE answers (key BLOB PRIMARY KEY, value BLOB, checksum BLOB, used INTEGER) WITHOUT ROWID"
 _TRIES = 3
+_WRITTEN_BY, _WAL = 18, 2
+"""The byte of SQLite's header that says who may write the file, and its value with a write-ahead log."""
 
 T = TypeVar("T")
 
@@ -137,7 +139,7 @@ class AnswerCache:
                 try:
                     return work(self._open or self._connect())
                 except (sqlite3.DatabaseError, UnicodeDecodeError, _DamagedError) as error:
-                    if _is_damage(error):
+                    if _is_damage(error, self._path):
                         self._set_aside(error)
                     elif self._path.exists():
                         raise  # locked, full or not writable: the file is sound, and setting it aside would help nobody
@@ -188,9 +190,17 @@ class AnswerCache:
             connection.execute(f"DELETE FROM answers WHERE key IN ({oldest})", (count,))  # noqa: S608
 
 
-def _is_damage(error: Exception) -> bool:
+def _is_damage(error: Exception, path: Path) -> bool:
     """Tell damage from a sound file that cannot be used now; SQLite quotes words of a file that may be no text."""
-    return not isinstance(error, sqlite3.OperationalError) or "unsupported file format" in str(error)
+    if not isinstance(error, sqlite3.OperationalError) or "unsupported file format" in str(error):
+        return True
+    if "readonly database" not in str(error):
+        return False
+    # SQLite takes a file for one of a later version, which it may read alone, by a number that is 2 in ours. Looked at
+    # only now: closing a file gives up the locks that the process has on it.
+    with path.open("rb") as file:
+        header = file.read(_WRITTEN_BY + 1)
+    return len(header) > _WRITTEN_BY and header[_WRITTEN_BY] > _WAL
 
 
 def _current(folder: Path) -> Path:
