@@ -231,7 +231,7 @@ def print_table(outputs: Sequence[Output]) -> None:
             mine = [one for one in written if one.task == task.name]
             if mine:
                 grammar = "yes" if told["grammar"] else "no"
-                cells = [task.name, str(told["model"]), grammar, str(len(mine)), *_measured(task, mine)]
+                cells = [task.name, _asked(told), grammar, str(len(mine)), *_measured(task, mine)]
                 print(f"| {' | '.join(cells)} |")
     print()
     for told, written in outputs:
@@ -239,8 +239,16 @@ def print_table(outputs: Sequence[Output]) -> None:
         verbatim = share(not checks.answer_in_passage(draft) for draft in mine)
         spelled = share(not checks.answer_in_passage(_settled(draft)) for draft in mine)
         if mine:
-            print(f"{told['model']}, grammar {told['grammar']}: verbatim answers of extractive pairs {verbatim},")
+            print(f"{_asked(told)}, grammar {told['grammar']}: verbatim answers of extractive pairs {verbatim},")
             print(f"spelled as the passage does {spelled}")
+
+
+def _asked(told: dict[str, object]) -> str:
+    """Name the model, and how it was asked where that is not the default."""
+    usual = Sampling().temperature
+    greedy = ", greedy responses" if told["answer"] == "greedy" else ""
+    warmth = f", temperature {told['temperature']}" if told.get("temperature", usual) != usual else ""
+    return f"{told['model']}{greedy}{warmth}"
 
 
 def _measured(task: TaskType, written: Sequence[Written]) -> list[str]:
