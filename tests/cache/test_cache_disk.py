@@ -194,6 +194,16 @@ def test_a_file_found_damaged_while_writing_is_set_aside_too(folder: Path, damag
     assert cache.get(KEYS[4:7]) == [None, ANSWERS[KEYS[5]], None]
 
 
+def test_a_file_that_another_has_just_set_aside_is_not_looked_into(folder: Path) -> None:
+    flip_writer(folder / "0001.sqlite")
+    cache = AnswerCache(folder)
+    assert cache.get(KEYS) == list(ANSWERS.values())
+    (folder / "0001.sqlite").rename(folder / "0001.damaged")
+    cache.put(ANSWERS)
+    assert cache.get(KEYS) == list(ANSWERS.values())
+    assert (folder / "0002.sqlite").exists()
+
+
 def test_one_who_has_just_opened_a_damaged_file_does_no_harm_to_its_successor(folder: Path) -> None:
     flip(folder / "0001.sqlite")
     holder, finder = sqlite3.connect(folder / "0001.sqlite"), AnswerCache(folder)

@@ -84,6 +84,7 @@ def test_answers_that_come_near_the_time_limit_make_it_narrower():
     widths = simulate(Width(32, 4.0), requests=200, places=4)  # two seconds of waiting at 8 of them
     assert max(widths) <= 24
     assert max(widths[100:]) <= 10
+    assert sum(widths[100:]) / 100 <= 8
     width = Width(8, 10.0)
     for number in range(40):
         width.answered(float(number), number + 9.0)

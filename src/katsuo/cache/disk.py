@@ -198,8 +198,11 @@ def _is_damage(error: Exception, path: Path) -> bool:
         return False
     # SQLite takes a file for one of a later version, which it may read alone, by a number that is 2 in ours. Looked at
     # only now: closing a file gives up the locks that the process has on it.
-    with path.open("rb") as file:
-        header = file.read(_WRITTEN_BY + 1)
+    try:
+        with path.open("rb") as file:
+            header = file.read(_WRITTEN_BY + 1)
+    except FileNotFoundError:
+        return False  # another process has set it aside
     return len(header) > _WRITTEN_BY and header[_WRITTEN_BY] > _WAL
 
 

@@ -15,8 +15,8 @@ class Width:
 
     It begins narrow, and every answer makes it wider by one, up to the widest: servers hold what they cannot do yet, so
     that wider does no harm until they push back. A push-back (429, 5xx, a time limit) halves it, once for all requests
-    that were under way by then; afterwards it grows by one per round, which is as many answers as it is wide. A round
-    whose answers took half of the time limit takes a quarter off.
+    that were under way by then; an answer that took half of the time limit ends the quick growth. Afterwards it grows
+    by one per round (as many answers as it is wide), and a round whose answers took so long takes off a quarter.
 
     This is the slow start and the congestion avoidance of TCP (RFC 5681).
     """
@@ -41,11 +41,10 @@ class Width:
         if ended - began > _LATE * self._timeout_s:
             self._is_starting = False  # what was sent since will come later still
         if self._answers == self._round:
-            is_late = self._latency_s > _LATE * self._timeout_s * self._round
-            self._begin_round()
-            if is_late:
+            if self._latency_s > _LATE * self._timeout_s * self._round:
                 self._cut(0.75, ended)
                 return
+            self._begin_round()
         self._limit = min(float(self._widest), self._limit + (1.0 if self._is_starting else 1.0 / self._limit))
 
     def pushed_back(self, began: float, now: float) -> None:
