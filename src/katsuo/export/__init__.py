@@ -65,7 +65,7 @@ def export_run(
     apart (`{"test": 0.1}`); `ExportOptions` tells what the other settings mean. Raise `ExportError` for a run that is
     empty or, without `allow_partial`, unfinished.
 
-    >>> export("runs/contracts", "trl", "data/contracts", splits={"test": 0.1})  # doctest: +SKIP
+    >>> export_run("runs/contracts", "trl", "data/contracts", splits={"test": 0.1})  # doctest: +SKIP
     """
     write = EXPORTERS.get(format)
     options = ExportOptions(
