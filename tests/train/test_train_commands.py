@@ -54,3 +54,10 @@ def test_a_share_of_nothing_to_replay_is_refused(small_run, small_model, tmp_pat
         with pytest.raises(UsageError, match="replay share") as caught:
             run("adapt", small_run, "-m", small_model(), "-o", tmp_path / "a", *words)
         assert "--replay" in caught.value.hint
+
+
+@pytest.mark.parametrize("setting", ["data.replay=pairs.jsonl", "data.reword=true", "style=chat"])
+def test_a_generator_takes_no_setting_of_a_target(pair_folder, tmp_path, setting):
+    with pytest.raises(UsageError, match="is for targets"):
+        run("train-generator", pair_folder, "-o", tmp_path / "a", "--set", setting)
+    assert not (tmp_path / "a").exists()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from katsuo.errors import UsageError
 from katsuo.train.data import Place, allow, count_types, draw_what_fits, hold_out, watch_what_fits
 from katsuo.train.encode import Encoder, limits_of
 from katsuo.train.job import open_job, run_job
@@ -28,6 +29,7 @@ def train_generator(
 
     The same call goes on with a training that was stopped, and gives what is there when it was finished.
     """
+    _refuse_what_is_for_targets(recipe)
     folder = PairFolder(pairs, is_checked=recipe.data.checked)
     adapter, recipe = begin_from(start, recipe)
     data: dict[str, Any] = {"card": folder.card_hash()}
@@ -44,6 +46,19 @@ def train_generator(
     data |= {"sources": _used(sources, train), "types": count_types(train), "held_out": len(watched)}
     job = Job("train-generator", base, recipe, output, data, codec=CODEC, start=adapter)
     return run_job(job, list(train.values()), watched, ledger, on_progress)
+
+
+def _refuse_what_is_for_targets(recipe: TrainRecipe) -> None:
+    settings = {
+        "data.replay": recipe.data.replay,
+        "data.reword": recipe.data.reword,
+        "style": recipe.style if recipe.style != "auto" else None,
+    }
+    if name := next((name for name, value in settings.items() if value), None):
+        raise UsageError(
+            f'the setting "{name}" is for targets: a generator is trained on its pairs as they stand',
+            hint="leave it out; other pairs to mix in go into CTGA_DIR as further Parquet files",
+        )
 
 
 def _used(sources: Sequence[dict[str, Any]], places: Iterable[Place]) -> list[dict[str, Any]]:
