@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy
 import peft
 import pytest
 import torch
 from transformers import AttentionInterface, AutoModelForCausalLM
 
+from katsuo.train import loss as loss_module
 from katsuo.train.encode import Encoded
-from katsuo.train.fit import can_pack, held_out_loss, summed_loss
+from katsuo.train.loss import can_pack, held_out_loss, summed_loss
 from katsuo.train.pack import ATTENTION, attend, collate, cut, split
+from katsuo.train.rotary import quicker_rotary
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 KINDS = ("llama", "qwen2", "mistral", "gemma2", "gemma3_text")
@@ -136,9 +140,11 @@ def test_adapted_layers_that_were_quickened_give_the_same_loss_and_gradients(sma
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3_text"])
-def test_norms_that_were_quickened_give_the_same_loss_and_gradients(small_model, kind):
+def test_norms_that_were_quickened_give_the_same_loss_and_gradients(small_model, kind, monkeypatch):
+    from katsuo.train import norm
     from katsuo.train.norm import quicken_norms
 
+    monkeypatch.setattr(norm, "_ROWS_AT_ONCE", 16)
     models = []
     for is_quick in (False, True):
         model = load(small_model(kind)).requires_grad_(False)
@@ -156,3 +162,79 @@ def test_norms_that_are_trained_are_left_alone(small_model):
     from katsuo.train.norm import quicken_norms
 
     assert quicken_norms(load(small_model("llama"))) == 0
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3_text"])
+def test_positions_that_were_quickened_give_the_same_loss_and_gradients(small_model, kind):
+    model = load(small_model(kind)).requires_grad_(False)
+    weight = model.get_input_embeddings().weight.requires_grad_(True)
+    found = []
+    for quickly in (nullcontext(0), quicker_rotary(model)):
+        weight.grad = None
+        with quickly as count:
+            loss = summed_loss(model, collate(some_examples()), is_packed=True)
+            loss.backward()
+        found.append((count, loss.item(), weight.grad))
+    assert [one[0] for one in found] == [0, 1]
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
+    assert torch.allclose(found[0][2], found[1][2], rtol=1e-3, atol=1e-4)
+
+
+def test_positions_are_turned_as_before_where_the_model_turns_otherwise_and_afterwards(small_model, monkeypatch):
+    from transformers.models.llama import modeling_llama
+
+    model = load(small_model("llama"))
+    usual = modeling_llama.apply_rotary_pos_emb
+
+    def interrupted():
+        with quicker_rotary(model):
+            assert modeling_llama.apply_rotary_pos_emb is not usual
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert modeling_llama.apply_rotary_pos_emb is usual
+
+    def otherwise(q, k, cos, sin, unsqueeze_dim=1):
+        return usual(q, k, cos, -sin, unsqueeze_dim)
+
+    for other in (otherwise, lambda q, k: (q, k)):
+        monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", other)
+        with quicker_rotary(model) as count:
+            assert count == 0
+            assert modeling_llama.apply_rotary_pos_emb is other
+
+
+def test_positions_of_another_number_format_are_turned_as_before(small_model):
+    from transformers.models.llama import modeling_llama
+
+    query, key = torch.randn(1, 3, 5, 8).bfloat16(), torch.randn(1, 1, 5, 8).bfloat16()
+    angles = torch.randn(1, 5, 8)
+    usual = modeling_llama.apply_rotary_pos_emb(query, key, angles.cos(), angles.sin())
+    with quicker_rotary(load(small_model("llama"))):
+        turned = modeling_llama.apply_rotary_pos_emb(query, key, angles.cos(), angles.sin())
+    assert [one.dtype for one in turned] == [torch.float32] * 2
+    assert all(torch.equal(one, other) for one, other in zip(turned, usual, strict=True))
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2), (torch.float16, 2e-3)])
+@pytest.mark.parametrize("elements", [1, 3 * 50, 1 << 20])
+def test_the_loss_and_its_gradient_are_those_of_torch(monkeypatch, dtype, close, elements):
+    monkeypatch.setitem(loss_module._ELEMENTS_AT_ONCE, "cpu", elements)
+    torch.manual_seed(2)
+    values, labels = (torch.randn(7, 50) * 4).to(dtype), torch.randint(50, (7,))
+    mine, theirs = values.clone().requires_grad_(), values.clone().requires_grad_()
+    loss = loss_module._CrossEntropy.apply(mine, labels)
+    expected = torch.nn.functional.cross_entropy(theirs.float(), labels, reduction="sum")
+    (loss * 0.25).backward()
+    (expected * 0.25).backward()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert mine.grad.dtype == dtype
+    assert torch.allclose(mine.grad, theirs.grad, rtol=close, atol=close / 10)
+
+
+def test_small_shares_survive_in_float16_until_the_loss_is_scaled_up():
+    logits = torch.tensor([[0.0, -18.0]], dtype=torch.float16, requires_grad=True)
+    (loss_module._CrossEntropy.apply(logits, torch.tensor([0])) * 2**14).backward()
+    assert logits.grad[0, 1].item() == pytest.approx(2**14 * numpy.exp(-18.0), rel=0.01)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
@@ -18,7 +17,8 @@ from katsuo.engines.hf.load import choose_device
 from katsuo.errors import TrainError, UsageError
 from katsuo.train import processes
 from katsuo.train.encode import Encoded
-from katsuo.train.pack import Batch, collate, cut, split
+from katsuo.train.loss import can_pack, held_out_loss, summed_loss
+from katsuo.train.pack import Batch, collate, cut
 from katsuo.train.recipes import TrainRecipe
 from katsuo.train.upkeep.best import Best
 from katsuo.train.upkeep.checkpoints import CHECKPOINTS, last_checkpoint
@@ -28,8 +28,6 @@ from katsuo.train.watch import OnProgress, Watch, has_loss_scaler
 
 _OPTIMIZERS = {"adamw": "adamw_torch", "paged_adamw": "paged_adamw_32bit", "adamw_8bit": "adamw_bnb_8bit"}
 _KEPT_CHECKPOINTS = 2
-_LARGEST_DIFFERENCE = 0.05
-"""Of the logits' own size; sixteen-bit arithmetic in another order stays well below."""
 
 
 @dataclass(frozen=True)
@@ -128,69 +126,6 @@ class AnswerTrainer(Trainer):
 
 def _never_called(*_: Any, **__: Any) -> torch.Tensor:
     raise AssertionError("compute_loss is overridden")
-
-
-def summed_loss(model: Any, batch: Batch, *, is_packed: bool) -> torch.Tensor:
-    """Sum the loss over the learned tokens of a batch."""
-    if is_packed:
-        return _row_loss(model, batch)
-    return torch.stack([_row_loss(model, part) for part in split(batch)]).sum()
-
-
-def _row_loss(model: Any, batch: Batch) -> torch.Tensor:
-    return functional.cross_entropy(_row_logits(model, batch), batch["labels"], reduction="sum")
-
-
-def _row_logits(model: Any, batch: Batch) -> torch.Tensor:
-    """Give the logits in float32 at the positions that are learned from; shape (positions, vocabulary)."""
-    told = {name: tensor for name, tensor in batch.items() if name not in ("labels", "shift_labels")}
-    logits = model(**told, use_cache=False).logits[0]
-    if len(logits) != len(batch["logits_to_keep"]):
-        # A model that does not know `logits_to_keep` gives them all.
-        logits = logits[batch["logits_to_keep"]]
-    kept: torch.Tensor = logits.float()
-    return kept
-
-
-@torch.no_grad()
-def held_out_loss(
-    model: Any, examples: Sequence[Encoded], *, is_packed: bool, per_pass: int, most_tokens: int | None = None
-) -> float:
-    """Give the mean loss over all learned tokens of `examples`, passed `per_pass` or `most_tokens` at a time."""
-    was_training = model.training
-    model.eval()
-    total, count = 0.0, 0
-    for start in range(0, len(examples), per_pass):
-        batch = collate(examples[start : start + per_pass])
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        parts = cut(batch, most_tokens) if most_tokens else [batch]
-        total += sum(float(summed_loss(model, part, is_packed=is_packed)) for part in parts)
-        count += batch["labels"].numel()
-    model.train(was_training)
-    return total / max(1, count)
-
-
-@torch.no_grad()
-def can_pack(model: Any, vocabulary: int) -> bool:
-    """Say whether an example in a row after another has the logits that it has alone, which not every model gives."""
-    ids = (torch.arange(5, 35) * 7 % vocabulary).numpy().astype("int32")
-    batch = {name: tensor.to(model.device) for name, tensor in collate([Encoded(ids[:14], 13), _second(ids)]).items()}
-    was_training = model.training
-    model.eval()
-    try:
-        packed = _row_logits(model, batch)
-        alone = torch.cat([_row_logits(model, part) for part in split(batch)])
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
-        # Whatever this model needs instead, it does not take several examples in a row.
-        return False
-    finally:
-        model.train(was_training)
-    return bool((packed - alone).norm() <= _LARGEST_DIFFERENCE * alone.norm())
-
-
-def _second(ids: Any) -> Encoded:
-    """Give an example that is learned from its second token on, the one that would see most of the row before."""
-    return Encoded(ids[14:], 1)
 
 
 def steps_of(recipe: TrainRecipe, examples: int) -> int:

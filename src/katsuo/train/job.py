@@ -20,6 +20,7 @@ from katsuo.train.fit import Fitted, fit
 from katsuo.train.norm import quicken_norms
 from katsuo.train.pack import ATTENTION
 from katsuo.train.recipes import TrainRecipe
+from katsuo.train.rotary import quicker_rotary
 from katsuo.train.trained import Job, Trained
 from katsuo.train.upkeep.best import Kept, state_of
 from katsuo.train.upkeep.checkpoints import CHECKPOINTS
@@ -48,7 +49,8 @@ def run_job(
     set_seed(job.recipe.seed)
     model = _prepared(job)
     best = Kept(model, job.output, is_adapter=job.recipe.method == "lora")
-    fitted = fit(model, train, held_out, job.recipe, job.output, best=best, on_progress=on_progress)
+    with quicker_rotary(model):
+        fitted = fit(model, train, held_out, job.recipe, job.output, best=best, on_progress=on_progress)
     with translated(job.recipe, job.output):
         probe = torch.from_numpy(train[0].tokens.astype("int64"))[None].to(model.device)
         change = _save_adapter(job, model, probe) if job.recipe.method == "lora" else _save_full(job, model, probe)

@@ -164,7 +164,7 @@ class _Attention(torch.autograd.Function):
         (gradient,) = gradients
         results = [torch.empty_like(tensor) for tensor in (query, key, value)]
         # What the softmax takes off every row of the weights' gradients; shape (heads, tokens, 1).
-        taken = (gradient.float() * out.float()).sum(dim=-1, keepdim=True)[0].transpose(0, 1)
+        taken = (gradient.float() * out.float()).sum(dim=-1, keepdim=True)[0].transpose(0, 1).to(query.dtype)
         longest = max(stop - start for start, stop in pairwise(ctx.starts))
         future = query.new_full((longest, longest), float("-inf")).triu_(1)
         for start, stop in pairwise(ctx.starts):
@@ -184,12 +184,11 @@ def _backward_one(
     shared, length, width = key.shape
     stacked = (query * scale).reshape(shared, -1, width)
     gradient, taken = gradient.reshape(shared, -1, width), taken.reshape(shared, -1, 1)
-    hidden = future.repeat(stacked.shape[1] // length, 1).expand(shared, -1, -1)
-    scores = torch.baddbmm(hidden, stacked, key.transpose(1, 2))
-    weights = torch.softmax(scores, dim=-1, dtype=torch.float32)
-    grad_value = torch.bmm(weights.to(query.dtype).transpose(1, 2), gradient)
-    grad_weights = torch.bmm(gradient, value.transpose(1, 2))
-    grad_scores = torch.sub(grad_weights, taken).mul_(weights).to(query.dtype)
+    scores = torch.bmm(stacked, key.transpose(1, 2))
+    scores.view(shared, -1, length, length).add_(future)
+    weights = torch.softmax(scores, dim=-1)
+    grad_value = torch.bmm(weights.transpose(1, 2), gradient)
+    grad_scores = torch.bmm(gradient, value.transpose(1, 2)).sub_(taken).mul_(weights)
     grad_query = torch.bmm(grad_scores, key).mul_(scale).view_as(query)
     grad_key = torch.bmm(grad_scores.transpose(1, 2), stacked)
     return grad_query, grad_key, grad_value
