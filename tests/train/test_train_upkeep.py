@@ -17,7 +17,7 @@ from katsuo.errors import MissingPackageError, RunChangedError, StoreError, Trai
 from katsuo.train import load
 from katsuo.train.fit import _on_one_device
 from katsuo.train.generator import train_generator
-from katsuo.train.recipes import LAPTOP, PAPER, Adapter
+from katsuo.train.recipes import LAPTOP, Adapter
 from katsuo.train.upkeep.best import Kept, state_of
 from katsuo.train.upkeep.checkpoints import CHECKPOINTS, WHOLE, mark_whole
 from katsuo.train.upkeep.folder import TENSORBOARD, identity_of, open_output
@@ -239,13 +239,19 @@ def test_weights_that_memory_does_not_hold_are_no_damaged_model(small_model, mon
 
 
 @pytest.mark.parametrize(
-    ("recipe", "package"), [(PAPER, "bitsandbytes"), (SMALL.override({"report_to": ["wandb"]}), "wandb")]
+    ("change", "what", "cure"),
+    [
+        ({"quantization": "nf4"}, 'quantization "nf4" needs the package "bitsandbytes"', "katsuo[qlora]"),
+        ({"optimizer": "adamw_8bit"}, 'optimizer "adamw_8bit" needs the package "bitsandbytes"', "katsuo[qlora]"),
+        ({"report_to": ["wandb"]}, 'report_to "wandb" needs the package "wandb"', "pip install wandb"),
+    ],
 )
-def test_a_package_that_the_recipe_needs_is_asked_for_by_name(recipe, package, monkeypatch):
+def test_a_package_that_the_recipe_needs_is_asked_for_by_name(change, what, cure, monkeypatch):
+    require_packages(SMALL)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=package) as caught:
-        require_packages(recipe)
-    assert ("katsuo[qlora]" if package == "bitsandbytes" else "pip install wandb") in caught.value.hint
+    with pytest.raises(MissingPackageError, match=what) as caught:
+        require_packages(SMALL.override(change))
+    assert cure in caught.value.hint
 
 
 def test_one_process_trains_on_the_one_device_that_is_named(tmp_path):
