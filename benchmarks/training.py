@@ -83,8 +83,8 @@ def measure(told: argparse.Namespace) -> None:
     torch.set_num_threads(told.threads)
     from katsuo.train.data import draw, hold_out
     from katsuo.train.encode import Encoder, limits_of
-    from katsuo.train.fit import held_out_loss
     from katsuo.train.load import load_base
+    from katsuo.train.loss import held_out_loss
     from katsuo.train.pack import ATTENTION
     from katsuo.train.read import PairFolder
     from katsuo.train.recipes import LAPTOP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from pathlib import Path
@@ -290,3 +291,12 @@ def test_what_tensorboard_wrote_is_left_beside_the_weights(pair_folder, small_mo
 def test_an_interrupted_training_says_where_it_goes_on():
     assert "checkpoint" in _goes_on(["adapt", "run"])
     assert "shard" in _goes_on(["generate", "docs"])
+
+
+@pytest.mark.parametrize(("told", "kept"), [({}, "256"), ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "7"}, "7")])
+def test_kernels_of_about_one_pass_are_kept_unless_the_user_says_how_many(small_model, monkeypatch, told, kept):
+    folder, name = small_model(), "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    environment = {key: value for key, value in os.environ.items() if key != name} | told
+    monkeypatch.setattr("os.environ", environment)
+    load.load_base(str(folder), SMALL.override({"batch_size": 16, "micro_batch_size": 16}))
+    assert environment[name] == kept

@@ -21,6 +21,9 @@ from katsuo.train.pack import ATTENTION
 from katsuo.train.recipes import TrainRecipe
 from katsuo.train.upkeep.trouble import is_out_of_memory, require_packages
 
+_CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+_SHAPES_OF_A_PASS, _SHAPES_OF_AN_EXAMPLE = 128, 8
+
 
 @dataclass(frozen=True)
 class Base:
@@ -42,6 +45,7 @@ def load_base(name: str, recipe: TrainRecipe) -> Base:
     Raise `MissingPackageError` for what the recipe needs, and `TrainError` where memory does not hold the weights.
     """
     require_packages(recipe)
+    _keep_few_kernels(recipe)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     folder = locate(name)
     if is_adapter(folder):
@@ -68,6 +72,17 @@ def load_base(name: str, recipe: TrainRecipe) -> Base:
     return Base(
         model, tokenizer, name, _public_name(name, folder), revision_of(folder), folder, _ends(model, tokenizer)
     )
+
+
+def _keep_few_kernels(recipe: TrainRecipe) -> None:
+    """
+    Have the library of matrix products keep the kernels of about one pass, unless the user has said how many.
+
+    It writes one for every shape and keeps 1,024 of them, a gigabyte in all. No two passes have the same shapes: what
+    is used again is used by the next layer of the same pass.
+    """
+    shapes = _SHAPES_OF_A_PASS + _SHAPES_OF_AN_EXAMPLE * recipe.micro_batch_size
+    os.environ.setdefault(_CAPACITY, str(shapes))
 
 
 def _own_device(wanted: str) -> torch.device:
