@@ -97,6 +97,18 @@ def test_a_row_is_cut_between_examples_and_its_parts_lose_and_learn_as_the_whole
         assert torch.allclose(mine.grad, other.grad, rtol=1e-3, atol=1e-4), name
 
 
+def test_a_row_is_cut_into_as_few_rows_as_can_be_and_these_are_as_equal_as_can_be():
+    lengths = [5, 6, 7, 8, 9, 10, 11]
+    batch = collate([Encoded(numpy.arange(length, dtype=numpy.int32), 1) for length in lengths])
+    told = {most: [part["input_ids"].numel() for part in cut(batch, most)] for most in (4, 11, 30, 40, 55, 56)}
+    assert told[56] == [56]
+    assert told[55] == [26, 30]
+    assert told[40] == [26, 30]
+    assert told[30] == [26, 30]
+    assert told[11] == [11, 7, 8, 9, 10, 11]
+    assert told[4] == lengths
+
+
 def test_a_model_with_a_memory_of_its_own_is_not_packed(small_model):
     assert can_pack(load(small_model("llama")), 264)
     assert not can_pack(load(small_model("lfm2")), 264)

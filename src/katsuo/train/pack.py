@@ -52,13 +52,8 @@ def collate(examples: Sequence[Encoded]) -> Batch:
 def cut(batch: Batch, most_tokens: int) -> list[Batch]:
     """Give a packed row as rows of at most `most_tokens` tokens; an example stays whole, also one that is longer."""
     bounds, keep, labels = batch["cu_seq_lens_q"], batch["logits_to_keep"], batch["labels"]
-    ends = bounds.tolist()
-    borders = [0]
-    for start, stop in pairwise(ends):
-        if stop - borders[-1] > most_tokens and start > borders[-1]:
-            borders.append(start)
     parts = []
-    for start, stop in pairwise([*borders, ends[-1]]):
+    for start, stop in pairwise(_borders(bounds.tolist(), most_tokens)):
         own = (keep >= start) & (keep < stop)
         inner = bounds[(bounds >= start) & (bounds <= stop)] - start
         parts.append(
@@ -73,6 +68,25 @@ def cut(batch: Batch, most_tokens: int) -> list[Batch]:
             }
         )
     return parts
+
+
+def _borders(ends: Sequence[int], most_tokens: int) -> list[int]:
+    """Give where to cut: into as few rows as can be, about equally long, since a short one takes its time, too."""
+    borders = _filled(ends, most_tokens)
+    low, high = ends[-1] // len(borders), most_tokens
+    while low < high:
+        middle = (low + high) // 2
+        tried = _filled(ends, middle)
+        low, high = (low, middle) if len(tried) <= len(borders) else (middle + 1, high)
+    return [*_filled(ends, high), ends[-1]]
+
+
+def _filled(ends: Sequence[int], most_tokens: int) -> list[int]:
+    borders = [0]
+    for start, stop in pairwise(ends):
+        if stop - borders[-1] > most_tokens and start > borders[-1]:
+            borders.append(start)
+    return borders
 
 
 def split(batch: Batch) -> list[Batch]:
