@@ -126,7 +126,7 @@ def measure(told: argparse.Namespace) -> None:
 def train_katsuo(base: Any, chosen: list[Any], recipe: Any, scratch: Path) -> tuple[Any, list[float], float]:
     """Train as `katsuo train-generator` does."""
     from katsuo.train.fit import fit
-    from katsuo.train.norm import quicken_norms
+    from katsuo.train.quick.norm import quicken_norms
     from katsuo.train.weights import lora
 
     class Nothing:

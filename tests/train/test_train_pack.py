@@ -14,7 +14,7 @@ from katsuo.train import loss as loss_module
 from katsuo.train.encode import Encoded
 from katsuo.train.loss import can_pack, held_out_loss, summed_loss
 from katsuo.train.pack import ATTENTION, attend, collate, cut, split
-from katsuo.train.rotary import quicker_rotary
+from katsuo.train.quick.rotary import quicker_rotary
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 KINDS = ("llama", "qwen2", "mistral", "gemma2", "gemma3_text")
@@ -153,8 +153,8 @@ def test_adapted_layers_that_were_quickened_give_the_same_loss_and_gradients(sma
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3_text"])
 def test_norms_that_were_quickened_give_the_same_loss_and_gradients(small_model, kind, monkeypatch):
-    from katsuo.train import norm
-    from katsuo.train.norm import quicken_norms
+    from katsuo.train.quick import norm
+    from katsuo.train.quick.norm import quicken_norms
 
     monkeypatch.setattr(norm, "_ROWS_AT_ONCE", 16)
     models = []
@@ -171,7 +171,7 @@ def test_norms_that_were_quickened_give_the_same_loss_and_gradients(small_model,
 
 
 def test_norms_that_are_trained_are_left_alone(small_model):
-    from katsuo.train.norm import quicken_norms
+    from katsuo.train.quick.norm import quicken_norms
 
     assert quicken_norms(load(small_model("llama"))) == 0
 

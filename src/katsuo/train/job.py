@@ -17,10 +17,10 @@ from katsuo.models.locate import MANIFEST
 from katsuo.train import processes
 from katsuo.train.encode import Encoded, Ledger
 from katsuo.train.fit import Fitted, fit
-from katsuo.train.norm import quicken_norms
 from katsuo.train.pack import ATTENTION
+from katsuo.train.quick.norm import quicken_norms
+from katsuo.train.quick.rotary import quicker_rotary
 from katsuo.train.recipes import TrainRecipe
-from katsuo.train.rotary import quicker_rotary
 from katsuo.train.trained import Job, Trained
 from katsuo.train.upkeep.best import Kept, state_of
 from katsuo.train.upkeep.checkpoints import CHECKPOINTS

@@ -1,0 +1,1 @@
+"""Parts of a model that is trained, computed in fewer passes over memory."""
