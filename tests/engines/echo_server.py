@@ -113,7 +113,7 @@ def main(folder: str) -> None:
     Handler.model = Model(folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    sys.stdout.write(f"http://127.0.0.1:{server.server_address[1]}\n")
+    sys.stdout.write(f"address=http://127.0.0.1:{server.server_address[1]}\n")
     sys.stdout.flush()
     parent = os.getppid()
     while os.getppid() == parent:  # nobody else ends it when the tests are killed

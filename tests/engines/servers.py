@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -94,8 +95,9 @@ def _wait_for(process: subprocess.Popen[bytes], log: Path, find_address) -> str:
 
 
 def _address_in(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    return next((line for line in lines if line.startswith("http://")), "")
+    # The library's own log goes to the same file from another thread, and may put the time before the address.
+    found = re.search(r"address=(http://\S+)\n", log.read_text(errors="replace"))
+    return found[1] if found else ""
 
 
 def _is_healthy(address: str) -> bool:
@@ -128,7 +130,7 @@ def _serve_llama(gguf: str, key: str) -> None:
     if key:
         params.api_keys = [key]
     server = xllamacpp.Server(params)
-    sys.stdout.write(f"{server.listening_address}\n")
+    sys.stdout.write(f"address={server.listening_address}\n")
     sys.stdout.flush()
     parent = os.getppid()
     while os.getppid() == parent:  # nobody else ends it when the tests are killed
