@@ -19,6 +19,7 @@ from katsuo.train import processes
 from katsuo.train.encode import Encoded
 from katsuo.train.loss import can_pack, held_out_loss, summed_loss
 from katsuo.train.pack import Batch, collate, cut
+from katsuo.train.quick.rotary import quicker_rotary
 from katsuo.train.recipes import TrainRecipe
 from katsuo.train.upkeep.best import Best
 from katsuo.train.upkeep.checkpoints import CHECKPOINTS, last_checkpoint
@@ -165,7 +166,7 @@ def fit(
     steps = steps_of(recipe, len(train))
     last = last_checkpoint(output)
     watch = Watch(recipe, output, steps=steps, best=best, on_progress=on_progress, train=train)
-    with translated(recipe, output):
+    with translated(recipe, output), quicker_rotary(model):
         trainer = _trainer(
             recipe,
             steps,

@@ -19,7 +19,6 @@ from katsuo.train.encode import Encoded, Ledger
 from katsuo.train.fit import Fitted, fit
 from katsuo.train.pack import ATTENTION
 from katsuo.train.quick.norm import quicken_norms
-from katsuo.train.quick.rotary import quicker_rotary
 from katsuo.train.recipes import TrainRecipe
 from katsuo.train.trained import Job, Trained
 from katsuo.train.upkeep.best import Kept, state_of
@@ -49,8 +48,7 @@ def run_job(
     set_seed(job.recipe.seed)
     model = _prepared(job)
     best = Kept(model, job.output, is_adapter=job.recipe.method == "lora")
-    with quicker_rotary(model):
-        fitted = fit(model, train, held_out, job.recipe, job.output, best=best, on_progress=on_progress)
+    fitted = fit(model, train, held_out, job.recipe, job.output, best=best, on_progress=on_progress)
     with translated(job.recipe, job.output):
         probe = torch.from_numpy(train[0].tokens.astype("int64"))[None].to(model.device)
         change = _save_adapter(job, model, probe) if job.recipe.method == "lora" else _save_full(job, model, probe)
