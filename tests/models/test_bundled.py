@@ -37,17 +37,21 @@ def test_it_is_an_adapter_of_the_embedded_model_and_small(manifest):
 
 def test_its_card_names_every_source_with_its_licence_and_how_it_was_made(manifest):
     card = (locate(GENERATOR) / "README.md").read_text(encoding="utf-8")
-    assert len(manifest["data"]["sources"]) > 20
-    for source in manifest["data"]["sources"]:
+    assert len(manifest["from"]["sources"]) > 20
+    for source in (*manifest["from"]["sources"], *manifest["data"]["sources"]):
         assert f"| {source['source']} | {source['licence']} | {source['terms']} |" in card
     assert "research" in card
     assert "katsuo train-generator" in card
-    assert "learning_rate: 0.001" in card
+    assert "examples/self_training.py" in card
+    for rate in (0.001, manifest["recipe"]["learning_rate"]):
+        assert f"learning_rate: {rate}\n" in card
 
 
-def test_its_training_log_is_the_whole_training(manifest):
-    lines = (locate(GENERATOR) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(lines[-1])["step"] == manifest["fitted"]["steps"]
+@pytest.mark.parametrize(("log", "steps"), [("first.jsonl", 1200), ("metrics.jsonl", 424)])
+def test_its_logs_are_those_of_both_whole_trainings(log, steps, manifest):
+    lines = (locate(GENERATOR) / log).read_text(encoding="utf-8").splitlines()
+    assert json.loads(lines[-1])["step"] == steps
+    assert manifest["fitted"]["steps"] == 424
 
 
 @pytest.mark.engine
