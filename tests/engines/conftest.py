@@ -40,6 +40,13 @@ TEMPLATE = (
 
 
 @pytest.fixture(scope="session")
+def has_matrix_units() -> bool:
+    """Say whether the processor multiplies in tiles (AMX), where a row is rounded the same beside any others."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and "amx_tile" in cpuinfo.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Give the folder of a tiny model of a type such as "llama", float32, the same one each time."""
     made: dict[str, Path] = {}
