@@ -21,7 +21,10 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_own_pairs_that_pass_every_check_stand_beside_labelled_ones(tmp_path: Path, shared_data: Path) -> None:
+def test_own_pairs_that_pass_every_check_stand_beside_labelled_ones(
+    tmp_path: Path, shared_data: Path, embedded_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KATSUO_CACHE", str(embedded_model.parents[1]))
     katsuo = [sys.executable, "-m", "katsuo"]
     labelled = tmp_path / "labelled"
     build = ["ctga", "build", "--data", str(shared_data / "data/p3"), "--sources", "squad,super_glue/boolq,glue/mrpc"]
@@ -34,7 +37,8 @@ def test_own_pairs_that_pass_every_check_stand_beside_labelled_ones(tmp_path: Pa
     folder = PairFolder(tmp_path / "own/pairs")
     rows = [row for path in folder.files for row in pq.read_table(path).to_pylist()]
     own = [row for row in rows if row["config"] == "self"]
-    passages = {json.loads(line)["text"] for path in (tmp_path / "own/passages").iterdir() for line in path.open()}
+    texts = [path.read_text(encoding="utf-8") for path in (tmp_path / "own/passages").iterdir()]
+    passages = {json.loads(line)["text"] for text in texts for line in text.strip().split("\n")}
     assert own
     for row in own:
         name, passage = read_bonito(row["input"])
