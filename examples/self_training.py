@@ -36,6 +36,8 @@ from katsuo.tasks.checks import first_failure
 from katsuo.tasks.codec import join_pair, parse_pair, render_bonito
 from katsuo.tasks.shapes import PLACEHOLDER
 from katsuo.tasks.task_type import Draft
+from katsuo.tasks.wordings import label_place
+from katsuo.train.read import PairFolder
 
 OWN = {
     "mcqa": (560, 0.9),
@@ -66,8 +68,6 @@ LICENCES = (
     "/usr/share/doc/*/copyright",
     f"{sys.prefix}/lib/python*/site-packages/*.dist-info/**/LICEN*",
 )
-YES = {"yes", "true", "correct", "always", "guaranteed", "entailment", "definitely", "positive", "equivalent"}
-NO = {"no", "false", "incorrect", "never", "impossible", "contradiction", "negative", "not equivalent"}
 LONGEST = 1900
 """Characters of a labelled pair with its passage."""
 _COLUMNS = ("input", "output", "task_type", "dataset", "config", "context")
@@ -177,7 +177,8 @@ def write_pairs(runs: Path, labelled: Path, out: Path) -> None:
     draw = random.Random(11)
     rows = list(_own_rows(runs, draw))
     by_type = defaultdict(list)
-    for path in sorted((labelled / "data").glob("*.parquet")):
+    folder = PairFolder(labelled)
+    for path in folder.files:
         for row in pq.read_table(path, columns=list(_COLUMNS)).to_pylist():
             if len(row["input"]) + len(row["output"]) < LONGEST:
                 by_type[row["task_type"]].append(row)
@@ -186,9 +187,8 @@ def write_pairs(runs: Path, labelled: Path, out: Path) -> None:
     draw.shuffle(rows)
     (out / "data").mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows), out / "data/pairs-00000.parquet")
-    manifest = json.loads((labelled / "manifest.json").read_text(encoding="utf-8"))
     own = {"source": "katsuo-135m/self", "licence": "generated", "terms": "not stated"}
-    told = {"format": manifest["format"], "sources": [*manifest["sources"], own]}
+    told = {"format": folder.manifest()["format"], "sources": [*folder.sources(), own]}
     (out / "manifest.json").write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
     print(f"{len(rows)} pairs: {dict(Counter(row['task_type'] for row in rows))}")
 
@@ -201,6 +201,7 @@ def _own_rows(runs: Path, draw: random.Random) -> Iterator[dict[str, Any]]:
             instruction = example.instruction.replace(passage, PLACEHOLDER)
             response = example.response.replace(passage, PLACEHOLDER)
             if (instruction + response).count(PLACEHOLDER) != 1:
+                print(f"left out: {example.id} ({folder.name}): its passage does not stand in it once", file=sys.stderr)
                 continue
             values = (render_bonito(example.task_type, passage), join_pair(instruction, response), example.task_type)
             mine.append(dict(zip(_COLUMNS, (*values, "katsuo-135m", "self", passage), strict=True)))
@@ -209,12 +210,12 @@ def _own_rows(runs: Path, draw: random.Random) -> Iterator[dict[str, Any]]:
 
 
 def _labelled_rows(short: str, count: int, pool: list[dict[str, Any]], draw: random.Random) -> list[dict[str, Any]]:
-    """Draw pairs of one type: labels in balance, no passage twice, no source more than about half."""
+    """Draw pairs of one type: labels in balance (names are none), no passage twice, no source more than about half."""
     task = find_task(short)
     draw.shuffle(pool)
     has_choice = len({row["dataset"] for row in pool[:3000]}) > 2
     most = {"ynqa": count // 2, "nli": count // 3}.get(short, round(count * 0.6))
-    labels: Counter[str] = Counter()
+    labels: Counter[int] = Counter()
     sources: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     passages: set[str] = set()
@@ -222,11 +223,10 @@ def _labelled_rows(short: str, count: int, pool: list[dict[str, Any]], draw: ran
         pair = parse_pair(row["output"])
         if isinstance(pair, Reason) or first_failure(Draft(task, row["context"], pair.instruction, pair.response)):
             continue
-        if short in ("ynqa", "nli", "te", "wsd", "paraphrase_id", "sentiment"):
-            sign = _sign(pair.response)
-            if labels[sign] >= most:
+        if short != "coref" and (place := label_place(task.answer, pair.response)) >= 0:
+            if labels[place] >= most:
                 continue
-            labels[sign] += 1
+            labels[place] += 1
         if has_choice and sources[row["dataset"]] > max(0.45 * count, 30):
             continue
         sources[row["dataset"]] += 1
@@ -237,11 +237,6 @@ def _labelled_rows(short: str, count: int, pool: list[dict[str, Any]], draw: ran
         if len(rows) == count:
             break
     return rows
-
-
-def _sign(response: str) -> str:
-    label = response.strip().lower()
-    return "yes" if label in YES else "no" if label in NO else "other"
 
 
 if __name__ == "__main__":
