@@ -5,12 +5,17 @@ Let a task generator learn from what it wrote well: its own pairs that passed ev
     katsuo train-generator PAIRS --model smollm2-135m-instruct --recipe examples/katsuo-135m.yaml -o FIRST
     python examples/self_training.py --data P3 --pairs PAIRS --model FIRST -o OWN
     katsuo train-generator OWN/pairs --model smollm2-135m-instruct --recipe examples/self_training.yaml --from FIRST \
-        -o katsuo-135m
+        -o SECOND
+    python examples/self_training.py --data P3 --pairs PAIRS --model SECOND --round 2 -o AGAIN
+    katsuo train-generator AGAIN/pairs --model smollm2-135m-instruct --recipe examples/self_training.yaml \
+        --from SECOND -o katsuo-135m
 
 P3 is a folder of labelled data sets, as docs/ctga.md says; PAIRS are all pairs that were built from it. Passages are
 texts of P3 and the licence texts of this machine, so that another machine has some other ones. The generator is asked
-for the types whose form it misses most, without a grammar and warmer than by default; of its questions about spans
-those stay that it answers the same way twice. A killed call goes on with the same command (half an hour on two cores).
+for the types whose form it misses most: in the first round without a grammar and warmer than by default, which shows it
+what it does well; in the second under the grammar and as by default, which shows it what to write where it went astray.
+Of its questions about spans those stay that it answers the same way twice, of the second round's lists those whose
+options do not say nearly the same. A killed call goes on with the same command (half an hour on two cores).
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +41,40 @@ from katsuo.store import Run
 from katsuo.tasks import find_task
 from katsuo.tasks.checks import first_failure
 from katsuo.tasks.codec import join_pair, parse_pair, render_bonito
-from katsuo.tasks.shapes import PLACEHOLDER
+from katsuo.tasks.shapes import PLACEHOLDER, find_options
 from katsuo.tasks.task_type import Draft
 from katsuo.tasks.wordings import label_place
 from katsuo.train.read import PairFolder
 
-OWN = {
-    "mcqa": (560, 0.9),
-    "exqa": (1000, 0.7),
-    "text_gen": (200, 0.9),
-    "sent_comp": (200, 0.9),
-    "coref": (200, 0.9),
-    "paraphrase": (130, 0.9),
-    "paraphrase_id": (130, 0.9),
-    "wsd": (130, 0.9),
-    "te": (80, 0.7),
-}
-"""Passages that each type is asked about, and the temperature."""
+
+@dataclass(frozen=True)
+class Round:
+    """Passages and temperature by type, whether under the grammar, and the share of `LABELLED` that comes beside."""
+
+    asked: dict[str, tuple[int, float]]
+    grammar: bool
+    labelled: float
+    seed: int
+
+
+ROUNDS = {
+    1: Round(
+        {
+            "mcqa": (560, 0.9), "exqa": (1000, 0.7), "text_gen": (200, 0.9), "sent_comp": (200, 0.9),
+            "coref": (200, 0.9), "paraphrase": (130, 0.9), "paraphrase_id": (130, 0.9), "wsd": (130, 0.9),
+            "te": (80, 0.7),
+        },
+        grammar=False, labelled=1, seed=0,
+    ),
+    2: Round(
+        {
+            "mcqa": (520, 0.5), "exqa": (520, 0.5), "sent_comp": (110, 0.5), "text_gen": (90, 0.5),
+            "coref": (90, 0.5), "paraphrase": (80, 0.5), "paraphrase_id": (110, 0.5), "wsd": (110, 0.5),
+            "ynqa": (90, 0.5), "summarization": (60, 0.5), "te": (60, 0.5),
+        },
+        grammar=True, labelled=0.5, seed=100,
+    ),
+}  # fmt: skip
 MOST_OWN = {"paraphrase generation": 90}
 LABELLED = {
     "exqa": 220, "ynqa": 260, "nli": 330, "mcqa": 120, "qg": 120, "qa": 120, "sentiment": 90, "summarization": 90,
@@ -70,6 +94,8 @@ LICENCES = (
 )
 LONGEST = 1900
 """Characters of a labelled pair with its passage."""
+ALIKE = 0.75
+"""Two options say nearly the same from this share of common words on."""
 _COLUMNS = ("input", "output", "task_type", "dataset", "config", "context")
 
 
@@ -79,30 +105,32 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--model", default="katsuo-135m")
+    parser.add_argument("--round", type=int, choices=list(ROUNDS), default=1)
     parser.add_argument("--share", type=float, default=1.0, help="ask about this share of the passages, to try it")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    write_passages(options.data, options.output / "passages", share=options.share)
-    for short, (_, temperature) in OWN.items():
+    this = ROUNDS[options.round]
+    write_passages(options.data, options.output / "passages", this, share=options.share)
+    for short, (_, temperature) in this.asked.items():
         run = katsuo.generate(
             options.output / "passages" / f"{short}.jsonl",
             short,
             options.output / "runs" / short,
             engine="hf",
             model=options.model,
-            sampling__grammar=False,
+            sampling__grammar=this.grammar,
             sampling__temperature=temperature,
             checks__readings=1 if short == "exqa" else 0,
         )
         print(f"{short}: {run.summary().kept} of {run.summary().prompts} kept", flush=True)
-    write_pairs(options.output / "runs", options.pairs, options.output / "pairs")
+    write_pairs(options.output / "runs", options.pairs, options.output / "pairs", this)
 
 
-def write_passages(data: Path, out: Path, *, share: float) -> None:
+def write_passages(data: Path, out: Path, this: Round, *, share: float) -> None:
     """Write one JSONL file per type, the same for the same data and licences; leave those that are there."""
     if out.is_dir():
         return
-    draw = random.Random(7)
+    draw = random.Random(this.seed + 7)
     pools = {name: _texts(data, name, column) for name, (column, _) in TEXTS.items()}
     pools["imdb"] = pools["imdb"][:4000]
     pools["licences"] = list(_licences(draw))
@@ -113,7 +141,7 @@ def write_passages(data: Path, out: Path, *, share: float) -> None:
     taken: Counter[str] = Counter()
     unfinished = out.with_name(f"{out.name}.part")
     unfinished.mkdir(parents=True, exist_ok=True)
-    for short, (count, _) in OWN.items():
+    for short, (count, _) in this.asked.items():
         with (unfinished / f"{short}.jsonl").open("w", encoding="utf-8") as file:
             written = 0
             while written < count * share:
@@ -172,10 +200,10 @@ def _cut(text: str, draw: random.Random) -> str | None:
     return passage[:1500] if len(passage) > 60 else None
 
 
-def write_pairs(runs: Path, labelled: Path, out: Path) -> None:
+def write_pairs(runs: Path, labelled: Path, out: Path, this: Round) -> None:
     """Write both kinds of pairs, shuffled, with a manifest that names the sources."""
-    draw = random.Random(11)
-    rows = list(_own_rows(runs, draw))
+    draw = random.Random(this.seed + 11)
+    rows = list(_own_rows(runs, this, draw))
     by_type = defaultdict(list)
     folder = PairFolder(labelled)
     for path in folder.files:
@@ -183,7 +211,7 @@ def write_pairs(runs: Path, labelled: Path, out: Path) -> None:
             if len(row["input"]) + len(row["output"]) < LONGEST:
                 by_type[row["task_type"]].append(row)
     for short, count in LABELLED.items():
-        rows += _labelled_rows(short, count, by_type[find_task(short).name], draw)
+        rows += _labelled_rows(short, round(this.labelled * count), by_type[find_task(short).name], draw)
     draw.shuffle(rows)
     (out / "data").mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows), out / "data/pairs-00000.parquet")
@@ -193,9 +221,9 @@ def write_pairs(runs: Path, labelled: Path, out: Path) -> None:
     print(f"{len(rows)} pairs: {dict(Counter(row['task_type'] for row in rows))}")
 
 
-def _own_rows(runs: Path, draw: random.Random) -> Iterator[dict[str, Any]]:
+def _own_rows(runs: Path, this: Round, draw: random.Random) -> Iterator[dict[str, Any]]:
     for folder in sorted(runs.iterdir()):
-        mine = []
+        mine, alike = [], 0
         for example in Run(folder).examples():
             passage = example.context.strip()
             instruction = example.instruction.replace(passage, PLACEHOLDER)
@@ -203,10 +231,20 @@ def _own_rows(runs: Path, draw: random.Random) -> Iterator[dict[str, Any]]:
             if (instruction + response).count(PLACEHOLDER) != 1:
                 print(f"left out: {example.id} ({folder.name}): its passage does not stand in it once", file=sys.stderr)
                 continue
+            if this.grammar and folder.name == "mcqa" and not _are_apart(instruction):
+                alike += 1
+                continue
             values = (render_bonito(example.task_type, passage), join_pair(instruction, response), example.task_type)
             mine.append(dict(zip(_COLUMNS, (*values, "katsuo-135m", "self", passage), strict=True)))
+        if alike:
+            print(f"left out: {alike} of {folder.name} with options that say nearly the same", file=sys.stderr)
         draw.shuffle(mine)
         yield from mine[: MOST_OWN.get(mine[0]["task_type"]) if mine else 0]
+
+
+def _are_apart(instruction: str) -> bool:
+    told = [set(re.findall(r"\w+", option.text.casefold())) for option in find_options(instruction)]
+    return all(len(one & other) < ALIKE * len(one | other) for one, other in combinations(told, 2))
 
 
 def _labelled_rows(short: str, count: int, pool: list[dict[str, Any]], draw: random.Random) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from katsuo.tasks import CATALOG, TaskType, find_task
 from katsuo.tasks.checks import first_failure
 from katsuo.tasks.codec import parse_pair
 from katsuo.tasks.grammar import TaskConstraint
+from katsuo.tasks.shapes import find_options
 from katsuo.tasks.task_type import Draft
 
 PASSAGE = 'The "old" mill of Årnes (built 1821) ground rye;\nnine villages sent their grain until the flood of 1911.'
@@ -61,10 +62,40 @@ def test_worked_examples_fit_the_frame_of_their_type(task: TaskType) -> None:
         "two {{context}} of {{context}} them",
         "a <|pipe|> inside {{context}} it",
         "a line that begins\n<so {{context}} it",
+        "a marker with < |pipe|> spaces {{context}} it",
     ],
 )
 def test_instructions_of_another_form_are_not(task: TaskType, instruction: str) -> None:
     assert not accepts(TaskConstraint(task.answer, PASSAGE).instruction(), f"{instruction}\n<|pipe|>\n")
+
+
+ASKED = "{{context}}\nWho?"
+
+
+@pytest.mark.parametrize(
+    ("instruction", "is_held"),
+    [
+        (f"{ASKED}\nA. me\nB. you", True),
+        (f"{ASKED}\nA) me\nB) you\nC) they\nD) we", True),
+        (f"{ASKED}\nA: me\nB: you\nC: they", True),
+        (f"{ASKED}\nPick one of the following options:\n- me\n - you\n - they", True),
+        (f"{ASKED}\nBeing old, who?\n- me\n- you", True),
+        (ASKED, False),
+        (f"{ASKED}\nA. me", False),
+        (f"{ASKED}\nA. me\nC. you", False),
+        (f"{ASKED}\nA. me\nB) you", False),
+        (f"{ASKED}\n- me\n- you\nA. me\nB. you", False),
+        (f"{ASKED}\nA) me\nB) you\nA. me\nB. you", False),
+        (f"{ASKED}\nA dog?\nA. me\nB. you", False),
+        (f"{ASKED}\nA. - me\nB. - you", False),
+        (f"{ASKED}\nA. 1) me\nB. 2) you", False),
+        (f"{ASKED}\nA. -4\nB. 2.5 (m)\nC. 7", True),
+    ],
+)
+def test_a_stem_holds_no_list_and_one_list_stands_after_it(instruction: str, is_held: bool) -> None:
+    grammar = TaskConstraint(find_task("mcqa").answer, PASSAGE).instruction()
+    assert accepts(grammar, f"{instruction}\n<|pipe|>\n") is is_held
+    assert not is_held or len(find_options(instruction)) >= 2
 
 
 @pytest.mark.parametrize("instruction", ["Is a < b, says {{context}} so?", "Text:\n\n{{context}}\n\nIs it {so}?"])
@@ -110,12 +141,18 @@ def test_what_the_grammar_lets_through_parses() -> None:
     [
         ("{{context}}\nWho?\nA. the cat\nB. the ", True),
         ("{{context}}\nWho?\nA. the cat\nB. the dog", True),
-        ("{{context}}\nWho?\nA. the cat\nB. the dog\nC. The ca", False),
+        ("{{context}}\nWho?\nA. the cat\nB. the dog\nC. The cat", False),
         ("{{context}}\nWho?\nA. the cat\nB. the cat", False),
         ("{{context}}\nWho?\nA. 4\nB. 4", False),
         ("{{context}}\nWho?\nA. 4\nB. 5\nC. 6", True),
-        ("A. the cat\nB. the cat {{context}}\nWho?\nA. the cat", True),
+        ("{{context}}\nWho?\nA) the red cat\nB) the red-cat", False),
+        ("{{context}}\nWho?\n- they ran to the old house\n - they ran to theold", False),
+        ("{{context}}\nWho?\n- they ran to the old house\n - they ran to his old house", True),
+        ("{{context}}\nWho?\nA: $\nB: %", True),
         ("{{context}}\nIs the cat the cat", True),
+        ("{{context}}\nWho?\nPossible answers:", True),
+        ("{{context}}\nWho?\nPossible answers:\n- the cat", True),
+        ("{{context}}\nWho?\nPossible answers: the", False),
     ],
 )
 def test_an_option_does_not_come_close_to_one_above_it(written: str, may: bool) -> None:

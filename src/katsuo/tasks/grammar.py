@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from math import ceil
 
 from katsuo.tasks.shapes import (
-    OPTION_LINES,
+    OPTION_LISTS,
     PLACEHOLDER,
     AnswerShape,
     Frame,
@@ -22,22 +23,34 @@ from katsuo.tasks.sketch import sketch_pair
 
 _HALF = 350
 """Most characters before the passage, and after it: an instruction must end before the tokens do."""
-_CHAR = r"([^<{\n]|<[^|<{\n]|\{[^{<\n]|\n{1,3}[^<{\n])"
+_IN_LINE = r"[^<{\n]|< *[^|<{\n ]|\{[^{<\n]"
+_CHAR = rf"({_IN_LINE}|\n{{1,3}}[^<{{\n])"
 """
-Any character, but never the start of a control marker or of the placeholder, and no `<` that begins a line: a model
-that wants to end there would go on with it, line after line.
+Any character, but never the start of a control marker or of the placeholder, and no `<` that begins a line: a
+model that wants to end there would go on with it, line after line.
 """
+_STEM_CHAR = rf"({_IN_LINE}|\n{{1,3}}([^<{{\n A-Ha-h1-9(*•-]|[A-Ha-h1-9][^<{{\n).: ]))"
+"""The same, but no line that begins as an option does: a stem holds no list, which stands after it."""
 _CONTEXT = r"\{\{context\}\}"
 _BREAKS = r"\n{0,3}"
-_TEXT_FIRST = f"{_CHAR}{{3,{_HALF}}}{_BREAKS}{_CONTEXT}{_CHAR}{{0,{_HALF}}}"
-_PASSAGE_FIRST = f"{_CHAR}{{0,2}}{_BREAKS}{_CONTEXT}{_CHAR}{{3,{_HALF}}}"
-_INSTRUCTION = f"({_TEXT_FIRST}|{_PASSAGE_FIRST})"
+
+
+def _around_passage(char: str) -> str:
+    text_first = f"{char}{{3,{_HALF}}}{_BREAKS}{_CONTEXT}{char}{{0,{_HALF}}}"
+    passage_first = f"{char}{{0,2}}{_BREAKS}{_CONTEXT}{char}{{3,{_HALF}}}"
+    return f"({text_first}|{passage_first})"
+
+
+_INSTRUCTION = _around_passage(_CHAR)
+_STEM = _around_passage(_STEM_CHAR)
 _PARAGRAPHS = rf"[^\s<{{]{_CHAR}{{0,599}}"
 _LINE = r"[^\s<{][^\n<{]{1,300}[^\s<{]"
 _SEPARATOR = r"\n<\|pipe\|>\n"
-_OPTION_LINE = re.compile(r"(?:^|\n[b-d]\. )([^\n]*)")
+_OPTION_LINE = re.compile(r"\n(?:[a-d][.):]| ?-) ([^\n]*)")
+_LIST_IN_LINE = re.compile(r"\b(?:options|answers|choices):[ \t]*\S")
+_WORD = re.compile(r"\w+")
 _ALIKE = 0.7
-"""An option may begin as one above it does for this share of that one's characters; small models else repeat it."""
+"""An option may begin as one above it does for less than this share of its words; small models else repeat it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +72,9 @@ class TaskConstraint:
             return _framed(self.frame)
         if isinstance(self.shape, Whole):
             return f"start: /{_CHAR}{{10,{2 * _HALF}}}{_SEPARATOR}/\n"
-        return f"start: /{_INSTRUCTION}{OPTION_LINES if self.is_watched else ''}{_SEPARATOR}/\n"
+        if not self.is_watched:
+            return f"start: /{_INSTRUCTION}{_SEPARATOR}/\n"
+        return f"start: /{_STEM}({OPTION_LISTS}){_SEPARATOR}/\n"
 
     @property
     def is_watched(self) -> bool:
@@ -67,9 +82,17 @@ class TaskConstraint:
         return isinstance(self.shape, Options) and self.shape.is_required
 
     def may_go_on(self, written: str) -> bool:
-        """Let no option that is being written come close to one that stands above it; no grammar can say that."""
-        *above, current = _OPTION_LINE.findall(written.casefold().rpartition("\na. ")[2]) or [""]
-        return not any(current.startswith(option[: int(_ALIKE * len(option)) + 1]) for option in above)
+        """
+        Let no option that is being written come close to one that stands above it, and no list stand within a line.
+
+        No grammar can say the first, and to say the second takes one too many states.
+        """
+        folded = written.casefold()
+        *above, current = _OPTION_LINE.findall(folded) or [""]
+        begun = _letters(current)
+        return not _LIST_IN_LINE.search(folded) and not any(
+            begun.startswith(start) for option in above if (start := _letters(option, _ALIKE))
+        )
 
     def answer(self, instruction: str) -> str:
         """Give the grammar of the response to `instruction`."""
@@ -88,6 +111,12 @@ class TaskConstraint:
     def sketch(self, seed: int) -> str:
         """Give a completion of the right form without a model."""
         return sketch_pair(self.shape, self.passage, seed)
+
+
+def _letters(option: str, share: float = 1.0) -> str:
+    """Join the words that an option begins with, so that neither spaces nor signs tell two apart."""
+    words = _WORD.findall(option)
+    return "".join(words[: ceil(share * len(words))])
 
 
 def _framed(frame: Frame) -> str:

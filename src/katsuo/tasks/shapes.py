@@ -68,8 +68,24 @@ class Frame:
     after: str = ""
 
 
-_OPTION = r"[^\s<{][^\n<{]{0,80}"
-OPTION_LINES = rf"\nA\. {_OPTION}\nB\. {_OPTION}(\nC\. {_OPTION}(\nD\. {_OPTION})?)?"
+_OPTION = r"(([^\s<{*•0-9-]|-[^\s<{-]|[0-9][^\n<{)])[^\n<{]{0,160}|[0-9])"
+
+
+def _option_lines(*marks: str) -> str:
+    first, second, *others = (rf"\n{mark}{_OPTION}" for mark in marks)
+    return first + second + "(".join(["", *others]) + ")?" * len(others)
+
+
+OPTION_LINES = _option_lines(*(rf"{letter}\. " for letter in "ABCD"))
+OPTION_LISTS = "|".join(
+    [
+        OPTION_LINES,
+        _option_lines(*(rf"{letter}\) " for letter in "ABCD")),
+        _option_lines(*(f"{letter}: " for letter in "ABCD")),
+        _option_lines(*["( )?- "] * 4),
+    ]
+)
+"""The lists of two to four options that the field's templates have; `OPTION_LINES` is the one of frames."""
 QUESTION = r"[A-Z][^\n<{}?]{8,140}\?"
 YES_NO_QUESTION = r"(Is|Are|Was|Were|Do|Does|Did|Can|Could|May|Must|Has|Have|Had|Will|Would|Should) [^\n<{}?]{8,140}\?"
 STATEMENT = r"[A-Z][^\n<{}\"?]{8,140}\."
@@ -77,7 +93,7 @@ TOPIC = r"[a-z][^\n<{}.]{8,140}"
 TOPICS = r"[a-z][a-z ]{2,30}(, [a-z][a-z ]{2,30}){1,4}"
 WORD_FOR_WORD = r"\"[^\n<{}\"]{1,30}\" stand for [^\n<{}\"?]{1,60}"
 SECOND_USE = r"[A-Z][^\n<{}]{8,120}\.\nDoes \"[^\n<{}\" ]{2,30}\""
-"""What a model writes inside a frame, as regular expressions of llguidance."""
+"""What a model writes, as regular expressions of llguidance."""
 
 AnswerShape = Labels | Span | Options | Text | Whole
 
