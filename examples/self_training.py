@@ -94,7 +94,7 @@ LICENCES = (
 )
 LONGEST = 1900
 """Characters of a labelled pair with its passage."""
-ALIKE = 0.75
+ALIKE = 0.8
 """Two options say nearly the same from this share of common words on."""
 _COLUMNS = ("input", "output", "task_type", "dataset", "config", "context")
 
@@ -231,7 +231,7 @@ def _own_rows(runs: Path, this: Round, draw: random.Random) -> Iterator[dict[str
             if (instruction + response).count(PLACEHOLDER) != 1:
                 print(f"left out: {example.id} ({folder.name}): its passage does not stand in it once", file=sys.stderr)
                 continue
-            if this.grammar and folder.name == "mcqa" and not _are_apart(instruction):
+            if this.grammar and not _are_apart(instruction):
                 alike += 1
                 continue
             values = (render_bonito(example.task_type, passage), join_pair(instruction, response), example.task_type)

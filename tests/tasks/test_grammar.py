@@ -78,6 +78,7 @@ ASKED = "{{context}}\nWho?"
         (f"{ASKED}\nA. me\nB. you", True),
         (f"{ASKED}\nA) me\nB) you\nC) they\nD) we", True),
         (f"{ASKED}\nA: me\nB: you\nC: they", True),
+        (f"{ASKED}\n\n(a)  me\n\n(b)  you", True),
         (f"{ASKED}\nPick one of the following options:\n- me\n - you\n - they", True),
         (f"{ASKED}\nBeing old, who?\n- me\n- you", True),
         (ASKED, False),
@@ -96,6 +97,30 @@ def test_a_stem_holds_no_list_and_one_list_stands_after_it(instruction: str, is_
     grammar = TaskConstraint(find_task("mcqa").answer, PASSAGE).instruction()
     assert accepts(grammar, f"{instruction}\n<|pipe|>\n") is is_held
     assert not is_held or len(find_options(instruction)) >= 2
+
+
+@pytest.mark.parametrize(
+    ("instruction", "is_held"),
+    [
+        ("How does it end?\n{{context}}\n\n(a)  well\n\n(b)  badly", True),
+        ("{{context}}\nHow does it end?\n\nEnding 1: well\n\nEnding 2: badly", True),
+        ("{{context}}\nHow does it end?", True),
+        ("{{context}}\nHow does it end?\n- well", False),
+        ("{{context}}\nHow does it end?\n(a) well", False),
+    ],
+)
+def test_where_a_list_is_not_required_there_is_a_whole_one_or_none(instruction: str, is_held: bool) -> None:
+    constraint = TaskConstraint(find_task("sent_comp").answer, PASSAGE)
+    assert accepts(constraint.instruction(), f"{instruction}\n<|pipe|>\n") is is_held
+    assert constraint.may_go_on(instruction)
+    assert not constraint.may_go_on("{{context}}\nWhich?\nEnding 1: well.\n\nEnding 2: Well")
+
+
+def test_topics_may_stand_in_the_line_that_asks_for_one() -> None:
+    asked = "{{context}}\nPick one of these options: mills, ships"
+    constraint = TaskConstraint(find_task("topic_class").answer, PASSAGE)
+    assert accepts(constraint.instruction(), f"{asked}\n<|pipe|>\n")
+    assert constraint.may_go_on(asked)
 
 
 @pytest.mark.parametrize("instruction", ["Is a < b, says {{context}} so?", "Text:\n\n{{context}}\n\nIs it {so}?"])

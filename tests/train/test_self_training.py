@@ -21,15 +21,16 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("turn", ["1", "2"])
 def test_own_pairs_that_pass_every_check_stand_beside_labelled_ones(
-    tmp_path: Path, shared_data: Path, embedded_model: Path, monkeypatch: pytest.MonkeyPatch
+    turn: str, tmp_path: Path, shared_data: Path, embedded_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KATSUO_CACHE", str(embedded_model.parents[1]))
     katsuo = [sys.executable, "-m", "katsuo"]
     labelled = tmp_path / "labelled"
     build = ["ctga", "build", "--data", str(shared_data / "data/p3"), "--sources", "squad,super_glue/boolq,glue/mrpc"]
     subprocess.run([*katsuo, *build, "--limit", "200", "-o", str(labelled)], check=True)
-    script = [sys.executable, str(REPOSITORY / "examples/self_training.py"), "--share", "0.01"]
+    script = [sys.executable, str(REPOSITORY / "examples/self_training.py"), "--share", "0.01", "--round", turn]
     places = ["--data", str(shared_data / "data/p3"), "--pairs", str(labelled), "-o", str(tmp_path / "own")]
     subprocess.run([*script, *places], check=True)
     subprocess.run([*script, *places], check=True)  # what is there is left alone

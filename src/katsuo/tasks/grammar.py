@@ -46,7 +46,7 @@ _STEM = _around_passage(_STEM_CHAR)
 _PARAGRAPHS = rf"[^\s<{{]{_CHAR}{{0,599}}"
 _LINE = r"[^\s<{][^\n<{]{1,300}[^\s<{]"
 _SEPARATOR = r"\n<\|pipe\|>\n"
-_OPTION_LINE = re.compile(r"\n(?:[a-d][.):]| ?-) ([^\n]*)")
+_OPTION_LINE = re.compile(r"\n ?(?:[a-d][.):]|-|\([a-d]\)|ending [1-4]:) +([^\n]*)")
 _LIST_IN_LINE = re.compile(r"\b(?:options|answers|choices):[ \t]*\S")
 _WORD = re.compile(r"\w+")
 _ALIKE = 0.7
@@ -72,27 +72,29 @@ class TaskConstraint:
             return _framed(self.frame)
         if isinstance(self.shape, Whole):
             return f"start: /{_CHAR}{{10,{2 * _HALF}}}{_SEPARATOR}/\n"
-        if not self.is_watched:
+        if not isinstance(self.shape, Options):
             return f"start: /{_INSTRUCTION}{_SEPARATOR}/\n"
-        return f"start: /{_STEM}({OPTION_LISTS}){_SEPARATOR}/\n"
+        return f"start: /{_STEM}({OPTION_LISTS}){'' if self.shape.is_required else '?'}{_SEPARATOR}/\n"
 
     @property
     def is_watched(self) -> bool:
-        """Say whether the instruction lists options, which have to differ."""
-        return isinstance(self.shape, Options) and self.shape.is_required
+        """Say whether the instruction may list options, which have to differ."""
+        return isinstance(self.shape, Options)
 
     def may_go_on(self, written: str) -> bool:
         """
-        Let no option that is being written come close to one that stands above it, and no list stand within a line.
+        Let no option that is being written come close to one that stands above it; no grammar can say that.
 
-        No grammar can say the first, and to say the second takes one too many states.
+        Where options are required, let no list stand within a line beside the one below; to say that takes a grammar
+        too many states.
         """
+        assert isinstance(self.shape, Options), "only where the instruction may list options"
         folded = written.casefold()
         *above, current = _OPTION_LINE.findall(folded) or [""]
         begun = _letters(current)
-        return not _LIST_IN_LINE.search(folded) and not any(
-            begun.startswith(start) for option in above if (start := _letters(option, _ALIKE))
-        )
+        if self.shape.is_required and _LIST_IN_LINE.search(folded):
+            return False
+        return not any(begun.startswith(start) for option in above if (start := _letters(option, _ALIKE)))
 
     def answer(self, instruction: str) -> str:
         """Give the grammar of the response to `instruction`."""

@@ -83,6 +83,7 @@ OPTION_LISTS = "|".join(
         _option_lines(*(rf"{letter}\) " for letter in "ABCD")),
         _option_lines(*(f"{letter}: " for letter in "ABCD")),
         _option_lines(*["( )?- "] * 4),
+        _option_lines(*(rf"\n?\({letter}\) {{1,2}}" for letter in "abcd")),
     ]
 )
 """The lists of two to four options that the field's templates have; `OPTION_LINES` is the one of frames."""
