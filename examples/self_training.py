@@ -2,20 +2,19 @@
 Let a task generator learn from what it wrote well: its own pairs that passed every check, beside labelled ones.
 
     katsuo ctga build --data P3 --per-row 3 -o PAIRS
-    katsuo train-generator PAIRS --model smollm2-135m-instruct --recipe examples/katsuo-135m.yaml -o FIRST
-    python examples/self_training.py --data P3 --pairs PAIRS --model FIRST -o OWN
-    katsuo train-generator OWN/pairs --model smollm2-135m-instruct --recipe examples/self_training.yaml --from FIRST \
-        -o SECOND
-    python examples/self_training.py --data P3 --pairs PAIRS --model SECOND --round 2 -o AGAIN
-    katsuo train-generator AGAIN/pairs --model smollm2-135m-instruct --recipe examples/self_training.yaml \
-        --from SECOND -o katsuo-135m
+    katsuo train-generator PAIRS --model smollm2-135m-instruct --recipe examples/katsuo-135m.yaml -o KATSUO-0
+    for n in 1 2 3; do
+        python examples/self_training.py --data P3 --pairs PAIRS --model KATSUO-$((n - 1)) --round $n -o OWN-$n
+        katsuo train-generator OWN-$n/pairs --model smollm2-135m-instruct --recipe examples/self_training.yaml \
+            --from KATSUO-$((n - 1)) -o KATSUO-$n
+    done
 
 P3 is a folder of labelled data sets, as docs/ctga.md says; PAIRS are all pairs that were built from it. Passages are
 texts of P3 and the licence texts of this machine, so that another machine has some other ones. The generator is asked
 for the types whose form it misses most: in the first round without a grammar and warmer than by default, which shows it
-what it does well; in the second under the grammar and as by default, which shows it what to write where it went astray.
-Of its questions about spans those stay that it answers the same way twice, of the second round's lists those whose
-options do not say nearly the same. A killed call goes on with the same command (half an hour on two cores).
+what it does well; then under the grammar and as by default, which shows it what to write where it went astray. Of its
+questions about spans those stay that it answers the same way twice; of lists under the grammar, those whose options do
+not say nearly the same. A killed call goes on with the same command (half an hour on two cores).
 """
 
 from __future__ import annotations
@@ -73,6 +72,10 @@ ROUNDS = {
             "ynqa": (90, 0.5), "summarization": (60, 0.5), "te": (60, 0.5),
         },
         grammar=True, labelled=0.5, seed=100,
+    ),
+    3: Round(
+        {"mcqa": (600, 0.5), "exqa": (500, 0.5), "sent_comp": (100, 0.5), "wsd": (60, 0.5), "ynqa": (60, 0.5)},
+        grammar=True, labelled=0.35, seed=200,
     ),
 }  # fmt: skip
 MOST_OWN = {"paraphrase generation": 90}
