@@ -54,6 +54,8 @@ class Round:
     grammar: bool
     labelled: float
     seed: int
+    balanced: bool = False
+    """Whether its own labels are put in balance, as those of labelled data are in every round."""
 
 
 ROUNDS = {
@@ -75,7 +77,7 @@ ROUNDS = {
     ),
     3: Round(
         {"mcqa": (600, 0.5), "exqa": (500, 0.5), "sent_comp": (100, 0.5), "wsd": (60, 0.5), "ynqa": (60, 0.5)},
-        grammar=True, labelled=0.35, seed=200,
+        grammar=True, labelled=0.35, seed=200, balanced=True,
     ),
 }  # fmt: skip
 MOST_OWN = {"paraphrase generation": 90}
@@ -242,7 +244,19 @@ def _own_rows(runs: Path, this: Round, draw: random.Random) -> Iterator[dict[str
         if alike:
             print(f"left out: {alike} of {folder.name} with options that say nearly the same", file=sys.stderr)
         draw.shuffle(mine)
-        yield from mine[: MOST_OWN.get(mine[0]["task_type"]) if mine else 0]
+        mine = mine[: MOST_OWN.get(mine[0]["task_type"]) if mine else 0]
+        yield from _balanced(mine) if this.balanced else mine
+
+
+def _balanced(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Give as many rows of one label as of another; all rows where the type has no labels."""
+    places = [label_place(find_task(row["task_type"]).answer, row["output"].rpartition("\n")[2]) for row in rows]
+    fewest = min(Counter(places).values(), default=0)
+    taken: Counter[int] = Counter()
+    for row, place in zip(rows, places, strict=True):
+        taken[place] += 1
+        if taken[place] <= fewest:
+            yield row
 
 
 def _are_apart(instruction: str) -> bool:
