@@ -3,7 +3,7 @@ Let a task generator learn from what it wrote well: its own pairs that passed ev
 
     katsuo ctga build --data P3 --per-row 3 -o PAIRS
     katsuo train-generator PAIRS --model smollm2-135m-instruct --recipe examples/katsuo-135m.yaml -o KATSUO-0
-    for n in 1 2 3; do
+    for n in 1 2; do
         python examples/self_training.py --data P3 --pairs PAIRS --model KATSUO-$((n - 1)) --round $n -o OWN-$n
         katsuo train-generator OWN-$n/pairs --model smollm2-135m-instruct --recipe examples/self_training.yaml \
             --from KATSUO-$((n - 1)) -o KATSUO-$n
@@ -12,9 +12,9 @@ Let a task generator learn from what it wrote well: its own pairs that passed ev
 P3 is a folder of labelled data sets, as docs/ctga.md says; PAIRS are all pairs that were built from it. Passages are
 texts of P3 and the licence texts of this machine, so that another machine has some other ones. The generator is asked
 for the types whose form it misses most: in the first round without a grammar and warmer than by default, which shows it
-what it does well; then under the grammar and as by default, which shows it what to write where it went astray. Of its
-questions about spans those stay that it answers the same way twice; of lists under the grammar, those whose options do
-not say nearly the same. A killed call goes on with the same command (half an hour on two cores).
+what it does well; in the second under the grammar and as by default, which shows it what to write where it goes astray.
+Of its questions about spans those stay that it answers the same way twice; of the second round's lists, those whose
+options do not say nearly the same. A killed call goes on with the same command (20 to 30 minutes a round on two cores).
 """
 
 from __future__ import annotations
@@ -54,8 +54,6 @@ class Round:
     grammar: bool
     labelled: float
     seed: int
-    balanced: bool = False
-    """Whether its own labels are put in balance, as those of labelled data are in every round."""
 
 
 ROUNDS = {
@@ -74,10 +72,6 @@ ROUNDS = {
             "ynqa": (90, 0.5), "summarization": (60, 0.5), "te": (60, 0.5),
         },
         grammar=True, labelled=0.5, seed=100,
-    ),
-    3: Round(
-        {"mcqa": (600, 0.5), "exqa": (500, 0.5), "sent_comp": (100, 0.5), "wsd": (60, 0.5), "ynqa": (60, 0.5)},
-        grammar=True, labelled=0.35, seed=200, balanced=True,
     ),
 }  # fmt: skip
 MOST_OWN = {"paraphrase generation": 90}
@@ -244,19 +238,7 @@ def _own_rows(runs: Path, this: Round, draw: random.Random) -> Iterator[dict[str
         if alike:
             print(f"left out: {alike} of {folder.name} with options that say nearly the same", file=sys.stderr)
         draw.shuffle(mine)
-        mine = mine[: MOST_OWN.get(mine[0]["task_type"]) if mine else 0]
-        yield from _balanced(mine) if this.balanced else mine
-
-
-def _balanced(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Give as many rows of one label as of another; all rows where the type has no labels."""
-    places = [label_place(find_task(row["task_type"]).answer, row["output"].rpartition("\n")[2]) for row in rows]
-    fewest = min(Counter(places).values(), default=0)
-    taken: Counter[int] = Counter()
-    for row, place in zip(rows, places, strict=True):
-        taken[place] += 1
-        if taken[place] <= fewest:
-            yield row
+        yield from mine[: MOST_OWN.get(mine[0]["task_type"]) if mine else 0]
 
 
 def _are_apart(instruction: str) -> bool:
