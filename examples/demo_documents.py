@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import html
 import sys
+from datetime import datetime, timezone
 from email.message import Message
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +27,8 @@ _LATIN = str.maketrans(
     {"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "...", "→": "->", "≥": ">=", "•": "-"}
 )
 """PDF's built-in fonts know Latin-1 only, and no font comes with the project."""
+_DATE = datetime(2026, 1, 1, tzinfo=timezone.utc)
+"""Of every PDF: a run goes on only with the very documents that it was begun with."""
 
 
 def gather(out: Path) -> dict[str, int]:
@@ -57,6 +60,7 @@ def as_html(markdown: str, *, title: str) -> str:
 def as_pdf(markdown: str, path: Path) -> None:
     """Set the headings, paragraphs, list items and code of a Markdown text as a PDF."""
     pdf = FPDF()
+    pdf.set_creation_date(_DATE)
     pdf.set_margin(25)
     pdf.add_page()
     style = "p"
