@@ -170,6 +170,7 @@ def test_what_the_grammar_lets_through_parses() -> None:
         ("{{context}}\nWho?\nA. the cat\nB. the cat", False),
         ("{{context}}\nWho?\nA. 4\nB. 4", False),
         ("{{context}}\nWho?\nA. 4\nB. 5\nC. 6", True),
+        ("A. the cat\nB. the cat {{context}}\nWho?\nA. the cat", True),
         ("{{context}}\nWho?\nA) the red cat\nB) the red-cat", False),
         ("{{context}}\nWho?\n- they ran to the old house\n - they ran to theold", False),
         ("{{context}}\nWho?\n- they ran to the old house\n - they ran to his old house", True),

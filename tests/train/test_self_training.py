@@ -41,6 +41,8 @@ def test_own_pairs_that_pass_every_check_stand_beside_labelled_ones(
     texts = [path.read_text(encoding="utf-8") for path in (tmp_path / "own/passages").iterdir()]
     passages = {json.loads(line)["text"] for text in texts for line in text.strip().split("\n")}
     assert own
+    for manifest in (tmp_path / "own/runs").glob("*/manifest.json"):
+        assert json.loads(manifest.read_text(encoding="utf-8"))["sampling"]["grammar"] is (turn == "2")
     for row in own:
         name, passage = read_bonito(row["input"])
         pair = parse_pair(row["output"])

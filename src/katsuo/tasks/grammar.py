@@ -90,10 +90,10 @@ class TaskConstraint:
         """
         assert isinstance(self.shape, Options), "only where the instruction may list options"
         folded = written.casefold()
-        *above, current = _OPTION_LINE.findall(folded) or [""]
-        begun = _letters(current)
         if self.shape.is_required and _LIST_IN_LINE.search(folded):
             return False
+        *above, current = _OPTION_LINE.findall(folded) or [""]
+        begun = _letters(current)
         return not any(begun.startswith(start) for option in above if (start := _letters(option, _ALIKE)))
 
     def answer(self, instruction: str) -> str:
