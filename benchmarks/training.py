@@ -126,6 +126,7 @@ def measure(told: argparse.Namespace) -> None:
 def train_katsuo(base: Any, chosen: list[Any], recipe: Any, scratch: Path) -> tuple[Any, list[float], float]:
     """Train as `katsuo train-generator` does."""
     from katsuo.train.fit import fit
+    from katsuo.train.quick.adapted import quicken_adapted
     from katsuo.train.quick.norm import quicken_norms
     from katsuo.train.weights import lora
 
@@ -135,7 +136,7 @@ def train_katsuo(base: Any, chosen: list[Any], recipe: Any, scratch: Path) -> tu
         def restore(self) -> None: ...
 
     model = lora.add_adapter(base.model, recipe.adapter)
-    lora.quicken(model)
+    quicken_adapted(model)
     quicken_norms(model)
     losses: list[float] = []
     recipe = recipe.override({"log_every": 1, "checkpoint_minutes": 1e6, "learning_rate": RATE})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from itertools import pairwise
 
 import numpy
 import peft
@@ -123,7 +124,7 @@ def test_an_attention_that_looks_across_examples_is_noticed(small_model):
 
 
 def test_adapted_layers_that_were_quickened_give_the_same_loss_and_gradients(small_model):
-    from katsuo.train.weights.lora import quicken
+    from katsuo.train.quick.adapted import quicken_adapted
 
     folder = small_model("qwen2")  # the first call makes it, and draws random numbers
 
@@ -138,7 +139,7 @@ def test_adapted_layers_that_were_quickened_give_the_same_loss_and_gradients(sma
         return model
 
     plain, quick = adapted(), adapted()
-    assert quicken(quick) == 14
+    assert quicken_adapted(quick) == 14
     losses = [summed_loss(model, collate(some_examples()), is_packed=True) for model in (plain, quick)]
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
     for loss in losses:
@@ -149,6 +150,68 @@ def test_adapted_layers_that_were_quickened_give_the_same_loss_and_gradients(sma
     with plain.disable_adapter(), quick.disable_adapter():
         losses = [summed_loss(model, collate(some_examples()), is_packed=True).item() for model in (plain, quick)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("packed_bytes", [0, 50_000, 10**9])
+def test_packed_weights_give_the_same_loss_and_gradients_and_take_no_more_than_they_may(small_model, packed_bytes):
+    from katsuo.engines.hf.pack import is_packing_available
+    from katsuo.train.quick.adapted import quicken_adapted
+
+    if not is_packing_available():
+        pytest.skip("oneDNN has no bfloat16 on this processor")
+
+    folder = small_model("llama")  # the first call makes it, and draws random numbers
+
+    def adapted(packed_bytes):
+        torch.manual_seed(1)
+        model = load(folder).to(torch.bfloat16)
+        model = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+        assert quicken_adapted(model, packed_bytes=packed_bytes) == 14
+        loss = summed_loss(model, collate(some_examples()), is_packed=True)
+        loss.backward()
+        layers = [module for module in model.modules() if isinstance(module, peft.tuners.lora.Linear)]
+        sizes = [layer.base_layer.weight.nbytes for layer in layers if layer._katsuo_packed is not None]
+        return loss.item(), [weight.grad for weight in model.parameters() if weight.requires_grad], sizes
+
+    plain_loss, plain_gradients, none = adapted(0)
+    loss, gradients, sizes = adapted(packed_bytes)
+    assert not none
+    assert sum(sizes) <= packed_bytes
+    assert {0: len(sizes) == 0, 50_000: 0 < len(sizes) < 14, 10**9: len(sizes) == 14}[packed_bytes]
+    assert loss == pytest.approx(plain_loss, rel=1e-4)
+    for mine, other in zip(gradients, plain_gradients, strict=True):
+        assert torch.allclose(mine, other, rtol=0.02, atol=0.02 * float(other.abs().max()) + 1e-6)
+
+
+@pytest.mark.parametrize("longest_held", [0, 512])
+def test_attention_that_is_written_out_gives_what_torch_gives(monkeypatch, longest_held):
+    from katsuo.train.quick import attention
+
+    monkeypatch.setattr(attention, "_LONGEST_HELD", longest_held)
+    monkeypatch.setattr(attention, "_is_written_out", lambda dtype: dtype == torch.bfloat16)
+    torch.manual_seed(2)
+    starts = (0, 33, 40, 101)
+    query, key, value = (torch.randn(1, 101, heads, 16).bfloat16().transpose(1, 2) for heads in (6, 2, 2))
+    weight = torch.randn(1, 101, 6, 16)
+
+    def torchs(query, key, value):
+        parts = ([tensor[:, :, start:stop] for tensor in (query, key, value)] for start, stop in pairwise(starts))
+        return torch.cat([attention.attend_plain(part, 0.3) for part in parts], dim=2).transpose(1, 2)
+
+    def ours(*tensors):
+        return attention.attend_written_out(*tensors, starts, 0.3)
+
+    found = []
+    for attend_rows, dtype in ((torchs, torch.float32), (ours, torch.float32), (ours, torch.bfloat16)):
+        own = [tensor.detach().to(dtype).requires_grad_() for tensor in (query, key, value)]
+        out = attend_rows(*own)
+        (out.float() * weight).sum().backward()
+        found.append([out, *(tensor.grad for tensor in own)])
+    exact, wide, rounded = found
+    for one, other in zip(wide, exact, strict=True):
+        assert (one - other).norm() < 1e-5 * other.norm()
+    for one, other in zip(rounded, exact, strict=True):
+        assert (one.float() - other).norm() < 0.02 * other.norm()
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3_text"])

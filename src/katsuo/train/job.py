@@ -18,6 +18,7 @@ from katsuo.train import processes
 from katsuo.train.encode import Encoded, Ledger
 from katsuo.train.fit import Fitted, fit
 from katsuo.train.pack import ATTENTION
+from katsuo.train.quick.adapted import quicken_adapted
 from katsuo.train.quick.norm import quicken_norms
 from katsuo.train.recipes import TrainRecipe
 from katsuo.train.trained import Job, Trained
@@ -72,7 +73,7 @@ def _prepared(job: Job) -> Any:
         prepare: Any = peft.prepare_model_for_kbit_training
         model = prepare(model, use_gradient_checkpointing=job.recipe.gradient_checkpointing)
     model = lora.open_adapter(model, job.start) if job.start else lora.add_adapter(model, job.recipe.adapter)
-    lora.quicken(model)
+    quicken_adapted(model)
     quicken_norms(model)
     if job.recipe.gradient_checkpointing:
         model.enable_input_require_grads()

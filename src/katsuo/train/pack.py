@@ -11,6 +11,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from katsuo.train.encode import Encoded
+from katsuo.train.quick.attention import attend_plain, attend_written_out
 
 ATTENTION = "katsuo_packed"
 """The name under which transformers finds `attend`."""
@@ -119,19 +120,12 @@ def attend(
     longest = max(stop - start for start, stop in pairwise(starts))
     is_plain = softcap is None and (window is None or longest <= window) and not told.get("dropout")
     if is_plain and query.device.type == "cpu" and torch.is_grad_enabled():
-        return _Attention.apply(query, key, value, tuple(starts), scale), None  # type: ignore[no-untyped-call]
+        return attend_written_out(query, key, value, starts, scale), None
     rows = []
     for start, stop in pairwise(starts):
         part = [tensor[:, :, start:stop] for tensor in (query, key, value)]
-        rows.append(_attend_plain(part, scale) if is_plain else _attend_masked(part, scale, window, softcap, told))
+        rows.append(attend_plain(part, scale) if is_plain else _attend_masked(part, scale, window, softcap, told))
     return torch.cat(rows, dim=2).transpose(1, 2), None
-
-
-def _attend_plain(part: Sequence[torch.Tensor], scale: float) -> torch.Tensor:
-    query, key, value = part
-    return functional.scaled_dot_product_attention(
-        query, key, value, is_causal=True, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
-    )
 
 
 def _attend_masked(
@@ -149,63 +143,6 @@ def _attend_masked(
     weights = torch.softmax(scores.float().masked_fill(hidden, float("-inf")), dim=-1).to(query.dtype)
     weights = functional.dropout(weights, p=float(told.get("dropout") or 0.0))
     return weights @ value.repeat_interleave(groups, dim=1)
-
-
-class _Attention(torch.autograd.Function):
-    """
-    Attention whose backward pass is plain matrix products.
-
-    On processors torch's own backward pass does not use the matrix units for 16-bit numbers and takes several times as
-    long; here it recomputes the weights example by example, so that no more than one square of them is ever held.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: tuple[int, ...], scale: float
-    ) -> torch.Tensor:
-        ctx.starts, ctx.scale = starts, scale
-        _, heads, tokens, width = query.shape
-        out = query.new_empty(1, tokens, heads, width)
-        for start, stop in pairwise(starts):
-            part = [tensor[:, :, start:stop] for tensor in (query, key, value)]
-            out[:, start:stop] = _attend_plain(part, scale).transpose(1, 2)
-        ctx.save_for_backward(query, key, value, out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, key, value, out = ctx.saved_tensors
-        (gradient,) = gradients
-        results = [torch.empty_like(tensor) for tensor in (query, key, value)]
-        # What the softmax takes off every row of the weights' gradients; shape (heads, tokens, 1).
-        taken = (gradient.float() * out.float()).sum(dim=-1, keepdim=True)[0].transpose(0, 1).to(query.dtype)
-        longest = max(stop - start for start, stop in pairwise(ctx.starts))
-        future = query.new_full((longest, longest), float("-inf")).triu_(1)
-        for start, stop in pairwise(ctx.starts):
-            part = [tensor[0, :, start:stop] for tensor in (query, key, value)]
-            own = (gradient[0, start:stop].transpose(0, 1), taken[:, start:stop])
-            grads = _backward_one(part, *own, future[: stop - start, : stop - start], ctx.scale)
-            for result, grad in zip(results, grads, strict=True):
-                result[0, :, start:stop] = grad
-        return (*results, None, None)
-
-
-def _backward_one(
-    part: Sequence[torch.Tensor], gradient: torch.Tensor, taken: torch.Tensor, future: torch.Tensor, scale: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Give the gradients of one example's query, key and value; query heads that share a key head go together."""
-    query, key, value = part
-    shared, length, width = key.shape
-    stacked = (query * scale).reshape(shared, -1, width)
-    gradient, taken = gradient.reshape(shared, -1, width), taken.reshape(shared, -1, 1)
-    scores = torch.bmm(stacked, key.transpose(1, 2))
-    scores.view(shared, -1, length, length).add_(future)
-    weights = torch.softmax(scores, dim=-1)
-    grad_value = torch.bmm(weights.transpose(1, 2), gradient)
-    grad_scores = torch.bmm(gradient, value.transpose(1, 2)).sub_(taken).mul_(weights)
-    grad_query = torch.bmm(grad_scores, key).mul_(scale).view_as(query)
-    grad_key = torch.bmm(grad_scores.transpose(1, 2), stacked)
-    return grad_query, grad_key, grad_value
 
 
 AttentionInterface.register(ATTENTION, attend)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import types
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +11,8 @@ from typing import Any
 
 import peft
 import torch
-from peft.tuners.lora import Linear as LoraLinear
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import nn
-from torch.nn import functional
 
 from katsuo.errors import ModelError, TrainError
 from katsuo.train import processes
@@ -59,69 +55,6 @@ def open_adapter(model: Any, folder: Path) -> Any:
     # Where the base lies on this machine: peft asks the hub about a name that is no folder.
     wrapped.peft_config[NAME].base_model_name_or_path = model.name_or_path
     return wrapped
-
-
-def quicken(model: Any) -> int:
-    """
-    Let adapted layers compute in the model's number format with few operations; give how many do.
-
-    peft multiplies in float32 where the adapter is kept in float32. Here the float32 weights are the master copy:
-    they are rounded for the product, and their gradients come back in float32.
-    """
-    count = 0
-    for module in model.modules():
-        if type(module) is not LoraLinear or type(module.base_layer) is not nn.Linear:
-            continue
-        dropout = module.lora_dropout[NAME]
-        if isinstance(dropout, nn.Identity) and not module.use_dora[NAME] and not module.lora_bias[NAME]:
-            module.forward = types.MethodType(_forward, module)  # type: ignore[method-assign]
-            count += 1
-    return count
-
-
-def _forward(self: Any, hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-    base = self.base_layer
-    if self.disable_adapters:
-        return functional.linear(hidden, base.weight, base.bias)
-    name = self.active_adapters[0]
-    down, up = self.lora_A[name].weight, self.lora_B[name].weight
-    out: torch.Tensor = _Product.apply(hidden, base.weight, base.bias, down, up, self.scaling[name])  # type: ignore[no-untyped-call]
-    return out
-
-
-class _Product(torch.autograd.Function):
-    """`hidden @ weight.T + bias + scaling * hidden @ down.T @ up.T`, with gradients for all but weight and bias."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        down: torch.Tensor,
-        up: torch.Tensor,
-        scaling: float,
-    ) -> torch.Tensor:
-        rows = hidden.reshape(-1, hidden.shape[-1])
-        down, up = down.to(hidden.dtype), (up * scaling).to(hidden.dtype)
-        narrow = rows @ down.t()
-        out = functional.linear(rows, weight, bias)
-        out.addmm_(narrow, up.t())
-        ctx.save_for_backward(rows, narrow, down, up, weight)
-        ctx.scaling, ctx.shape = scaling, hidden.shape
-        return out.view(*hidden.shape[:-1], -1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        rows, narrow, down, up, weight = ctx.saved_tensors
-        gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
-        grad_narrow = gradient @ up
-        grad_rows = None
-        if ctx.needs_input_grad[0]:
-            grad_rows = (gradient @ weight).addmm_(grad_narrow, down).view(ctx.shape)
-        grad_down = (grad_narrow.t() @ rows).float()
-        grad_up = (gradient.t() @ narrow).float() * ctx.scaling
-        return grad_rows, None, None, grad_down, grad_up, None
 
 
 def adapter_weights(model: Any) -> dict[str, torch.Tensor]:
