@@ -15,15 +15,14 @@ class PackedLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), USUAL_ROWS)
+        self.packed = packed(linear.weight, rows=USUAL_ROWS)
         self.bias = linear.bias
         # Shape and type without numbers, for model code that asks a layer about its weight.
         self.weight = linear.weight.detach().to("meta")
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Multiply by the packed weight."""
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(hidden, self.packed, self.bias, "none", [], "")
-        return product
+        return multiply(hidden, self.packed, self.bias)
 
 
 def pack_linears(model: PreTrainedModel) -> int:
@@ -32,7 +31,7 @@ def pack_linears(model: PreTrainedModel) -> int:
 
     It helps for bfloat16 on a processor whose matrix units oneDNN knows; everywhere else nothing is changed.
     """
-    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or not is_packing_available():
+    if not can_pack(model):
         return 0
     linears = [
         (parent, name, child)
@@ -43,6 +42,23 @@ def pack_linears(model: PreTrainedModel) -> int:
     for parent, name, child in linears:
         setattr(parent, name, PackedLinear(child))
     return len(linears)
+
+
+def can_pack(held: PreTrainedModel | torch.Tensor) -> bool:
+    """Say whether a model or a weight can be packed: bfloat16 on a processor that has instructions for it."""
+    return held.device.type == "cpu" and held.dtype == torch.bfloat16 and is_packing_available()
+
+
+def packed(weight: torch.Tensor, *, rows: int) -> torch.Tensor:
+    """Give a copy of a weight (out, in) in the layout that suits products of about that many rows."""
+    copy: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
+    return copy
+
+
+def multiply(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Multiply (any, in) by a packed weight."""
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(hidden, weight, bias, "none", [], "")
+    return product
 
 
 def is_packing_available() -> bool:

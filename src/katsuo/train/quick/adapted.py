@@ -10,7 +10,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
 from torch.nn import functional
 
-from katsuo.engines.hf.pack import is_packing_available
+from katsuo.engines.hf.pack import can_pack, multiply, packed
 
 _PACKED_BYTES = 1_000_000_000
 """What the packed copies of a model's weights may take in all; layers beyond it are multiplied as they lie."""
@@ -29,27 +29,18 @@ def quicken_adapted(model: nn.Module, *, packed_bytes: int = _PACKED_BYTES) -> i
     for module in model.modules():
         if type(module) is not LoraLinear or type(module.base_layer) is not nn.Linear:
             continue
-        (name,) = module.active_adapters
+        name = module.active_adapters[0]
         if not isinstance(module.lora_dropout[name], nn.Identity) or module.use_dora[name] or module.lora_bias[name]:
             continue
         weight = module.base_layer.weight
-        packed: Any = None
-        if weight.nbytes <= packed_bytes and _can_pack(weight):
-            packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _USUAL_ROWS)
+        held: Any = None
+        if weight.nbytes <= packed_bytes and not weight.requires_grad and can_pack(weight):
+            held = packed(weight, rows=_USUAL_ROWS)
             packed_bytes -= weight.nbytes
-        module._katsuo_packed = packed
+        module._katsuo_packed = held
         module.forward = types.MethodType(_forward, module)  # type: ignore[method-assign]
         count += 1
     return count
-
-
-def _can_pack(weight: torch.Tensor) -> bool:
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.bfloat16
-        and not weight.requires_grad
-        and is_packing_available()
-    )
 
 
 def _forward(self: Any, hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
@@ -76,15 +67,12 @@ class _Product(torch.autograd.Function):
         down: torch.Tensor,
         up: torch.Tensor,
         scaling: float,
-        packed: torch.Tensor | None,
+        held: torch.Tensor | None,
     ) -> torch.Tensor:
         rows = hidden.reshape(-1, hidden.shape[-1])
         down, up = down.to(hidden.dtype), (up * scaling).to(hidden.dtype)
         narrow = rows @ down.t()
-        if packed is None:
-            out = functional.linear(rows, weight, bias)
-        else:
-            out = torch.ops.mkldnn._linear_pointwise(rows, packed, bias, "none", [], "")
+        out = functional.linear(rows, weight, bias) if held is None else multiply(rows, held, bias)
         out.addmm_(narrow, up.t())
         ctx.save_for_backward(rows, narrow, down, up, weight)
         ctx.scaling, ctx.shape = scaling, hidden.shape

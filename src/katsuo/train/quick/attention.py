@@ -51,13 +51,8 @@ class _Attention(torch.autograd.Function):
         held: list[torch.Tensor | None] = []
         for start, stop in pairwise(starts):
             part = [tensor[:, :, start:stop] for tensor in (query, key, value)]
-            if not is_own:
-                out[:, start:stop] = attend_plain(part, scale).transpose(1, 2)
-                held.append(None)
-                continue
-            one, its_key, its_value = (tensor[0] for tensor in part)
-            weights = _weights(_stacked(one, its_key), its_key, scale)
-            out[0, start:stop] = torch.bmm(weights, its_value).view_as(one).transpose(0, 1)
+            one, weights = _forward_one(part, scale) if is_own else (attend_plain(part, scale), None)
+            out[:, start:stop] = one.transpose(1, 2)
             held.append(weights if stop - start <= _LONGEST_HELD else None)
         ctx.save_for_backward(query, key, value, out, *held)
         return out
@@ -80,6 +75,13 @@ class _Attention(torch.autograd.Function):
 def _is_written_out(dtype: torch.dtype) -> bool:
     """Say whether the forward pass is, too: torch's kernel is quick for 16-bit numbers in matrix units (AMX) alone."""
     return dtype == torch.bfloat16 and not torch.cpu._is_amx_tile_supported()
+
+
+def _forward_one(part: Sequence[torch.Tensor], scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attend within one example; give what `attend_plain` gives, and the weights."""
+    query, key, value = (tensor[0] for tensor in part)
+    weights = _weights(_stacked(query, key), key, scale)
+    return torch.bmm(weights, value).view_as(query)[None], weights
 
 
 def _backward_one(
