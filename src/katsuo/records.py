@@ -22,6 +22,7 @@ class Reason(str, Enum):
     DUPLICATE_PASSAGE = "duplicate passage"
     HELD_OUT = "in held-out data"
     TOO_LONG = "prompt too long"
+    TOO_SHORT = "response too short"
     ENGINE_ERROR = "engine error"
     UNFINISHED = "unfinished answer"
     PARSE_FAILURE = "parse failure"

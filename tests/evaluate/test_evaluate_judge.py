@@ -7,11 +7,13 @@ import pytest
 from katsuo.api import evaluate, generate
 from katsuo.errors import RunChangedError, RunExistsError, StoreError, UsageError
 from katsuo.evaluate import judge as judging
+from katsuo.evaluate.ask import Prediction
 from katsuo.evaluate.compare import compare
-from katsuo.evaluate.folder import Evaluation
-from katsuo.evaluate.judge import hash_of
+from katsuo.evaluate.folder import Evaluation, scores_beside
+from katsuo.evaluate.judge import hash_of, read_sheet, summary
 from katsuo.evaluate.overlap import find_overlap
-from katsuo.evaluate.suites import Item, make_sheet, read_suite
+from katsuo.evaluate.settings import EvaluateSettings
+from katsuo.evaluate.suites import Item, make_sheet, read_suite, task_suite
 
 
 def evaluate_claims(claims, output, **settings):
@@ -107,6 +109,18 @@ def test_a_set_of_written_answers_is_scored_by_token_f1(tmp_path):
     outcomes, *_ = done.outcomes("exqa")
     assert outcomes.golds is None
     assert outcomes.score() == done.scores["sets"]["exqa"]["mean"] == 0
+
+
+def test_how_long_answers_are_is_told_beside_how_long_they_should_be(tmp_path):
+    rows = [{"context": "The cat sleeps.", "question": f"Who {n}?", "answers": answers} for n, answers in
+            enumerate([["the old cat", "cat"], ["a dog or a cat"]])]  # fmt: skip
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    sheet = read_sheet(task_suite("exqa"), tmp_path / "t.jsonl", EvaluateSettings(templates=1))
+    (template,) = sheet.suite.templates
+    told = [("cat", ("the old cat", "cat")), ("", ("a dog or a cat",)), ("the dog", ("a dog or a cat",))]
+    predictions = [Prediction(str(n), n, template.name, *one, 0.0, 0.0) for n, one in enumerate(told)]
+    beside = scores_beside(summary(sheet, predictions))
+    assert (beside["words"], beside["gold_words"]) == (1, 4)
 
 
 def test_two_evaluations_are_compared_item_by_item(claims, tmp_path):

@@ -50,6 +50,19 @@ def test_without_a_kept_example_the_set_is_left_out_and_the_others_go_on(folder:
     assert "bridges: no example was kept" in gather(folder)["verdict"]
 
 
+def test_labelled_rows_are_trained_on_as_they_stand_and_all_of_them(bridges: tuple[Path, Path], tmp_path: Path) -> None:
+    told = recipe(*bridges, "model", adapt={"data": {"min_response_words": 4, "reword": True}})
+    folder = open_folder(tmp_path / "out", experiment_from(told))
+    made = {}
+    for stage in plan(folder):
+        _, system = stage.name.rpartition("/adapt-")[1:]
+        if system in ("katsuo", "supervised"):
+            stage.command()
+            made[system] = yaml.safe_load((folder.settings("bridges", 0) / f"train-{system}.yaml").read_text())["data"]
+    assert (made["katsuo"]["min_response_words"], made["katsuo"]["reword"]) == (4, True)
+    assert (made["supervised"]["min_response_words"], made["supervised"]["reword"]) == (0, False)
+
+
 def test_a_plan_is_shown_without_writing_anything(bridges: tuple[Path, Path], tmp_path: Path) -> None:
     told = yaml.safe_dump(recipe(*bridges, "model"))
     (tmp_path / "recipe.yaml").write_text(told)

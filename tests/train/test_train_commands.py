@@ -56,7 +56,9 @@ def test_a_share_of_nothing_to_replay_is_refused(small_run, small_model, tmp_pat
         assert "--replay" in caught.value.hint
 
 
-@pytest.mark.parametrize("setting", ["data.replay=pairs.jsonl", "data.reword=true", "style=chat"])
+@pytest.mark.parametrize(
+    "setting", ["data.replay=pairs.jsonl", "data.reword=true", "data.min_response_words=4", "style=chat"]
+)
 def test_a_generator_takes_no_setting_of_a_target(pair_folder, tmp_path, setting):
     with pytest.raises(UsageError, match="is for targets"):
         run("train-generator", pair_folder, "-o", tmp_path / "a", "--set", setting)

@@ -85,6 +85,24 @@ def test_a_run_is_reworded_where_it_can_be_and_nothing_is_lost(small_run):
     assert after == list(RunExamples(run, lambda *told: Pair(*told), True).pairs(places))
 
 
+def test_responses_of_few_words_are_left_out_and_counted_and_labels_stay(small_run):
+    run = Run(small_run)
+    places = list(RunExamples(run, lambda *told: Pair(*told)).places(0))
+    spans = [place for place in places if not place.label]
+    told = [len(one.response.split()) for one in run.examples() if one.task_type.startswith("extractive")]
+    assert sorted(told) == sorted(place.words for place in spans)
+    labels = [place for place in places if place.label]
+    longer = [replace(place, words=place.words + 1) for place in spans[:5]]
+    rejected = Counter()
+    allowed = allow([*labels, *longer, *spans[5:]], Data(min_response_words=max(told) + 1), {}, rejected)
+    assert rejected == {"response too short": len(spans) - 5}
+    assert {place.label for place in allowed} == {"0", "1", ""}
+    assert len(allowed) == len(labels) + 5
+    with pytest.raises(UsageError, match="response too short") as caught:
+        allow(spans, Data(min_response_words=100), {})
+    assert caught.value.hint == "lower data.min_response_words"
+
+
 def test_weights_change_the_shares_and_zero_leaves_a_type_out():
     settings = Data(balance="types", weights={"a": 3.0, "c": 0.0})
     allowed = allow(places_of(a=500, b=500, c=500), settings, {})

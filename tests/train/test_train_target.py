@@ -149,6 +149,17 @@ def test_held_out_examples_that_do_not_fit_are_counted(pair_folder, small_model,
     assert (ledger.kept, sum(before.values())) == (trained_on, 60 - trained_on)
 
 
+def test_what_an_adaptation_leaves_out_stands_in_its_manifest(small_run, small_model, tmp_path):
+    recipe = SMALL.override({"data.min_response_words": 100})
+    told = adapt(Run(small_run), str(small_model()), tmp_path / "out", recipe, start=None, on_progress=silent)
+    count = sum(one.task_type.startswith("extractive") for one in Run(small_run).examples())
+    assert told.rejected["response too short"] == manifest(tmp_path / "out")["rejected"]["response too short"] == count
+    assert manifest(tmp_path / "out")["data"]["types"].keys() == {"yes-no question answering"}
+    # The raw passages have no responses.
+    told = pretrain(Run(small_run), str(small_model()), tmp_path / "raw", recipe, start=None, on_progress=silent)
+    assert told.rejected == {}
+
+
 def test_a_recipe_that_leaves_nothing_to_train_on_says_so(small_run, small_model, tmp_path):
     recipe = SMALL.override({"data.max_tokens": 16})
     with pytest.raises(UsageError, match=r"no example is left") as caught:

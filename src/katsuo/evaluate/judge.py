@@ -126,7 +126,12 @@ def _answer(sheet: Sheet, examiner: Examiner, draft: Draft, on_progress: OnProgr
 def _scores(suite: Suite, labels: Sequence[str], predictions: Sequence[Prediction]) -> dict[str, Any]:
     mean_score = _mean([one.score for one in predictions])
     if not suite.is_ranked:
-        return {"f1": mean_score, "exact_match": _mean([one.exact for one in predictions])}
+        return {
+            "f1": mean_score,
+            "exact_match": _mean([one.exact for one in predictions]),
+            "words": _mean([_words(one.prediction) for one in predictions]),
+            "gold_words": _mean([_mean([_words(gold) for gold in one.golds]) for one in predictions]),
+        }
     if suite.metric != "macro_f1":
         return {"accuracy": mean_score}
     golds = [labels[one.gold_choice] for one in predictions]
@@ -171,6 +176,10 @@ def hash_of(sheet: Sheet) -> str:
 
 def _label(labels: Sequence[str], gold: str) -> str:
     return next(label for label in labels if label.casefold() == gold.casefold())
+
+
+def _words(text: str) -> int:
+    return len(text.split())
 
 
 def _mean(values: Sequence[float]) -> float:

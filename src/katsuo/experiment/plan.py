@@ -120,7 +120,8 @@ class _Planner:
         def command() -> Sequence[str]:
             changes = {} if system == OURS else self._like(seed)
             if system == "supervised":
-                changes["data.reword"] = False  # the rows are asked about in the suite's own templates
+                # The rows are asked about in the suite's own templates, and all of them count.
+                changes |= {"data.reword": False, "data.min_response_words": 0}
             recipe = self._train_settings(seed, system, changes)
             run = str(self.folder.run(self.name, seed, system))
             return [*_KATSUO, "adapt", run, *self._training(output, recipe, seed)]

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from katsuo.errors import UsageError
+from katsuo.records import Reason
 from katsuo.train.encode import Encoded, Encoder, Ledger, Pair
 from katsuo.train.recipes import Data, TrainRecipe
 
@@ -27,6 +28,8 @@ class Place:
     order: int
     label: str = ""
     """What the answer stands for, where it is one of a few labels."""
+    words: int | None = None
+    """How many words the response has, where it may have any number of them."""
 
 
 class Pairs(Protocol):
@@ -58,14 +61,16 @@ def allow(
         its = terms.get(place.source, "not recorded")
         if refused and its in refused | {"not recorded"}:
             rejected[f"licence {its}"] += 1
+        elif place.words is not None and place.words < settings.min_response_words:
+            rejected[str(Reason.TOO_SHORT)] += 1
         elif settings.weights.get(place.task_type, 1.0) > 0:
             allowed.append(place)
     if not allowed:
         why = ", ".join(f"{count} left out: {reason}" for reason, count in rejected.items())
-        raise UsageError(
-            f"no training pair is left{f' ({why})' if why else ''}",
-            hint="relax data.exclude_license, or give a folder whose manifest.json names the terms of its sources",
-        )
+        hint = "relax data.exclude_license, or give a folder whose manifest.json names the terms of its sources"
+        if Reason.TOO_SHORT in rejected:
+            hint = "lower data.min_response_words"
+        raise UsageError(f"no training pair is left{f' ({why})' if why else ''}", hint=hint)
     if unknown := set(settings.weights) - {place.task_type for place in allowed} - _left_out(settings.weights):
         raise UsageError(f'data.weights names "{min(unknown)}", of which there is no pair', hint="use full type names")
     return sorted(allowed, key=lambda place: place.order)

@@ -52,6 +52,7 @@ def _refuse_what_is_for_targets(recipe: TrainRecipe) -> None:
     settings = {
         "data.replay": recipe.data.replay,
         "data.reword": recipe.data.reword,
+        "data.min_response_words": recipe.data.min_response_words,
         "style": recipe.style if recipe.style != "auto" else None,
     }
     if name := next((name for name, value in settings.items() if value), None):

@@ -20,6 +20,7 @@ from katsuo.store import Run
 from katsuo.tasks import TaskType, known_tasks
 from katsuo.tasks.checks import first_failure
 from katsuo.tasks.codec import parse_pair, read_bonito
+from katsuo.tasks.shapes import Labels, Options
 from katsuo.tasks.task_type import Draft
 from katsuo.tasks.wordings import label_place, reword
 from katsuo.train.data import Place, hash_of
@@ -127,8 +128,9 @@ class RunExamples:
         """Give the place of every example."""
         for shard in self.run.answered_shards():
             for row, example in enumerate(self.run.read_examples(shard)):
-                order = hash_of(f"{seed} {example.id}")
-                yield Place(shard, row, example.task_type, "", hash_of(example.context), order, self._label(example))
+                order, passage = hash_of(f"{seed} {example.id}"), hash_of(example.context)
+                told = self._label(example), self._words(example)
+                yield Place(shard, row, example.task_type, "", passage, order, *told)
 
     def pairs(self, places: Sequence[Place]) -> Iterator[Pair]:
         """Read the examples at `places`, in that order."""
@@ -140,6 +142,10 @@ class RunExamples:
         task = self._tasks.get(example.task_type)
         place = label_place(task.answer, example.response) if task else -1
         return str(place) if place >= 0 else ""
+
+    def _words(self, example: Example) -> int | None:
+        task = self._tasks.get(example.task_type)
+        return None if task and isinstance(task.answer, Labels | Options) else len(example.response.split())
 
     def _asked(self, example: Example) -> tuple[str, str]:
         task = self._tasks.get(example.task_type) if self.is_reworded else None

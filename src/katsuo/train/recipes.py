@@ -50,6 +50,9 @@ class Data(Settings):
     """Longest prompt; None leaves it to `max_tokens`."""
     max_completion_tokens: int | None = Field(default=None, ge=8)
     """Longest completion; None leaves it to `max_tokens`."""
+    min_response_words: int = Field(default=0, ge=0)
+    """Leave out a run's examples whose response has fewer words; labels and options stay, and what is left out is
+    counted. A target answers as long as the examples it learned from."""
     replay: str | None = None
     """General instructions to mix in: a Parquet or JSON-lines file or folder with prompts and responses."""
     replay_share: float = Field(default=0.1, ge=0.0, lt=1.0)

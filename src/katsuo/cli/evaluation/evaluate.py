@@ -111,7 +111,7 @@ def _print(found: list[Evaluation], *, as_json: bool) -> None:
     for one in found:
         typer.echo(f"{one.name}  ({one.path})")
         for name, scores in one.scores["sets"].items():
-            beside = "".join(f", {mean:.1f} {key}" for key, mean in scores_beside(scores).items())
+            beside = "".join(f", {mean:.1f} {key.replace('_', ' ')}" for key, mean in scores_beside(scores).items())
             shown = f"{scores['mean']:6.1f} ± {scores['spread']:.1f} {scores['metric']}{beside}"
             typer.echo(f"  {name:<24} {shown}, {scores['items']} items, {len(scores['templates'])} templates")
             if overlap := scores.get("overlap"):
