@@ -6,7 +6,6 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy
 from numpy.typing import ArrayLike, NDArray
@@ -75,19 +74,11 @@ LABEL_METRICS: dict[str, Callable[[Sequence[str], Sequence[str]], float]] = {
     "accuracy": accuracy,
 }
 """Metrics of a whole set of labels; the first is the one that counts."""
-ANSWER_METRICS: dict[str, Callable[[Sequence[str], str], float]] = {"f1": token_f1, "exact_match": exact_match}
-"""Metrics of one answer, whose mean over the items is the score; the first is the one that counts."""
 
 
 def score_labels(golds: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
     """Give every metric of labels."""
     return {name: metric(golds, predictions) for name, metric in LABEL_METRICS.items()}
-
-
-def score_answers(golds: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
-    """Give the mean of every metric of answers; 0 for no items."""
-    pairs = list(zip(golds, predictions, strict=True))
-    return {name: _mean([metric(*pair) for pair in pairs]) for name, metric in ANSWER_METRICS.items()}
 
 
 def majority(golds: Sequence[str]) -> dict[str, float]:
@@ -96,7 +87,3 @@ def majority(golds: Sequence[str]) -> dict[str, float]:
         return score_labels([], [])
     most_frequent, _ = Counter(golds).most_common(1)[0]
     return score_labels(golds, [most_frequent] * len(golds))
-
-
-def _mean(values: Sequence[Any]) -> float:
-    return float(numpy.mean(values)) if values else 0.0
