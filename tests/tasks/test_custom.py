@@ -46,6 +46,8 @@ def test_a_task_type_of_the_users_own_needs_no_code(tmp_path: Path) -> None:
         (("{{context}}", ""), "fails its own check: passage not referred to"),
         (("description", "descripton"), "description: field required"),
         (("name: clause type", "name: ["), "not YAML"),
+        (("name: clause type", 'name: "clause <|task|> type"'), "control marker .*<.task.>"),
+        (("Either side", "<|context|> Either side"), "control marker .*<.context.>"),
     ],
 )
 def test_a_task_file_that_cannot_work_says_where(tmp_path: Path, change: tuple[str, str], told: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -94,8 +93,3 @@ def _terms(word: str) -> str:
     if word not in _EXCLUDABLE:
         raise unknown_name("licence group", word, _EXCLUDABLE)
     return _EXCLUDABLE[word]
-
-
-def catalog_path() -> Path:
-    """Give the catalogue's file, for messages that point into it."""
-    return Path(str(resources.files("katsuo.ctga").joinpath("catalog.yaml")))

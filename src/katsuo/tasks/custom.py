@@ -12,6 +12,7 @@ from katsuo.errors import UsageError
 from katsuo.settings import Settings
 from katsuo.tasks import checks
 from katsuo.tasks.catalog import find_task
+from katsuo.tasks.codec import require_marker_free
 from katsuo.tasks.shapes import PLACEHOLDER, AnswerShape, Labels, Options, Span, Text, Whole
 from katsuo.tasks.task_type import Check, Draft, TaskType, Worked
 
@@ -63,6 +64,9 @@ def read_task(path: Path) -> TaskType:
             f'the task type "{path}" is not complete: {key}: {first["msg"].lower()}',
             hint="docs/tasks.md shows a whole file; `examples/clause_type.yaml` is one",
         ) from None
+    examples = (text for one in file.examples for text in (one.passage, one.instruction, one.response))
+    for text in (file.name, file.description, *file.labels, *examples):
+        require_marker_free(text, where=f'the task type "{path}"')
     task = _build(file, path)
     _check_examples(task, path)
     return task
