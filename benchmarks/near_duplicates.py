@@ -1,7 +1,8 @@
 """
-Which MinHash library: katsuo's `NearDuplicates` (rensa and SQLite) beside datasketch's MinHashLSH, in one run.
+Which MinHash library: katsuo's `NearDuplicates` (rensa and a hashed file) beside datasketch's MinHashLSH, in one run.
 
-Both see the same texts, shingles and number of permutations; memory is what the process gained meanwhile.
+Both see the same texts, shingles and number of permutations, in turns; speeds and the ratio are medians of the rounds,
+memory is what the process gained in the first.
 
     pip install datasketch && python benchmarks/near_duplicates.py
 """
@@ -14,6 +15,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from statistics import median
 
 import psutil
 from datasketch import MinHash, MinHashLSH
@@ -66,20 +68,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--words", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     shown = texts(arguments.count, arguments.words)
-    process = psutil.Process(os.getpid())
+    rounds = [[measure(make, shown) for make in WAYS.values()] for _ in range(arguments.rounds)]
     print("| | texts/s | found of 10 % | memory gained, MB |\n|---|---|---|---|")
-    speeds = []
-    for name, make in (("katsuo (rensa, SQLite)", with_katsuo), ("datasketch MinHashLSH", with_datasketch)):
-        is_duplicate, before = make(), process.memory_info().rss
-        started = time.perf_counter()
-        found = sum(is_duplicate(text) for text in shown)
-        speeds.append(len(shown) / (time.perf_counter() - started))
-        gained = (process.memory_info().rss - before) / 2**20
-        print(f"| {name} | {speeds[-1]:,.0f} | {100 * found / len(shown):.2f} % | {gained:.0f} |")
-    print(f"\nratio {speeds[0] / speeds[1]:.1f}")
+    for place, name in enumerate(WAYS):
+        _, share, gained = rounds[0][place]
+        print(f"| {name} | {median(one[place][0] for one in rounds):,.0f} | {share:.2f} % | {gained:.0f} |")
+    ratios = [ours[0] / theirs[0] for ours, theirs in rounds]
+    print(f"\nratio {median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})")
 
+
+def measure(make: Callable[[], Callable[[str], bool]], shown: list[str]) -> tuple[float, float, float]:
+    """Give texts per second, per cent found and megabytes gained."""
+    process = psutil.Process(os.getpid())
+    is_duplicate, before = make(), process.memory_info().rss
+    started = time.perf_counter()
+    found = sum(is_duplicate(text) for text in shown)
+    speed = len(shown) / (time.perf_counter() - started)
+    return speed, 100 * found / len(shown), (process.memory_info().rss - before) / 2**20
+
+
+WAYS = {"katsuo (rensa, a hashed file)": with_katsuo, "datasketch MinHashLSH": with_datasketch}
 
 if __name__ == "__main__":
     main()

@@ -35,6 +35,30 @@ OWN = {
         "layer_types": ["sliding_attention", "full_attention"],
     },
     "gemma3_text": {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]},
+    "gpt_neox": {"rotary_pct": 0.25, "hidden_size": 64},
+    "phi3": {"partial_rotary_factor": 0.5, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+    "gpt_oss": {
+        "num_local_experts": 2,
+        "num_experts_per_tok": 1,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "deepseek_v3": {
+        "n_routed_experts": 2,
+        "num_experts_per_tok": 1,
+        "n_group": 1,
+        "topk_group": 1,
+        "moe_intermediate_size": 40,
+        "q_lora_rank": 24,
+        "kv_lora_rank": 16,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 4,
+        "v_head_dim": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 4,
+        "first_k_dense_replace": 1,
+    },
     "lfm2": {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
 }
 CHAT_TEMPLATE = (
@@ -73,7 +97,7 @@ def save_small_model(folder: Path, kind: str) -> Path:
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
     torch.manual_seed(11)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **COMMON, **OWN.get(kind, {})))
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**COMMON, **OWN.get(kind, {})}))
     for name, weight in model.named_parameters():
         if weight.dim() > 1:
             torch.nn.init.normal_(weight, std=0.3 if "embed" in name else 0.15)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 
@@ -202,6 +203,22 @@ def test_folders_without_pairs_are_refused(tmp_path):
 def test_general_instructions_are_read_in_the_usual_shapes(tmp_path, line):
     (tmp_path / "general.jsonl").write_text(line + "\n\n")
     assert list(read_instructions(tmp_path)) == [("a", "b")]
+
+
+def test_what_an_instruction_is_about_is_asked_with_it_and_once(tmp_path):
+    rows = [
+        {"instruction": "Translate.", "input": "The cat sleeps.", "output": "Le chat dort."},
+        {"instruction": "Name a colour.", "input": "", "output": "Red"},
+        {"instruction": "Who sleeps?", "context": "The cat sleeps.", "response": "the cat"},
+        {"instruction": "The dog sleeps.\nWho sleeps?", "context": "The dog sleeps.", "response": "the dog"},
+    ]
+    (tmp_path / "general.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert [asked for asked, _ in read_instructions(tmp_path)] == [
+        "Translate.\n\nThe cat sleeps.",
+        "Name a colour.",
+        "Who sleeps?\n\nThe cat sleeps.",
+        "The dog sleeps.\nWho sleeps?",
+    ]
 
 
 def test_general_instructions_of_no_known_shape_are_refused(tmp_path):

@@ -20,8 +20,12 @@ from katsuo.engines import EngineSettings, open_engine
 from katsuo.errors import RunChangedError, RunExistsError, StoreError, TrainError
 from katsuo.records import Passage, Prompt
 from katsuo.tasks.codec import render_bonito
+from katsuo.train.data import allow
+from katsuo.train.encode import Encoder, limits_of
 from katsuo.train.fit import passes_of, steps_of
 from katsuo.train.generator import train_generator
+from katsuo.train.load import load_base
+from katsuo.train.read import PairFolder
 from katsuo.train.recipes import LAPTOP
 from katsuo.train.upkeep.checkpoints import CHECKPOINTS, WHOLE, last_checkpoint
 from katsuo.train.weights import lora
@@ -79,7 +83,7 @@ def stop_at(step):
     return stop
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3_text"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3_text", "gpt_neox", "phi3", "gpt_oss"])
 def test_another_base_is_another_word(pair_folder, small_model, tmp_path, kind):
     before = (small_model(kind) / "model.safetensors").read_bytes()
     trained = train(pair_folder, small_model(kind), tmp_path / "out")
@@ -89,6 +93,8 @@ def test_another_base_is_another_word(pair_folder, small_model, tmp_path, kind):
     assert (small_model(kind) / "model.safetensors").read_bytes() == before
     settings = EngineSettings(str(small_model(kind)), str(tmp_path / "out"), EngineOptions(device="cpu"))
     assert open_engine("hf", settings).info.codec == "bonito-v1"
+    has_own_attention = any("attention has parts of its own" in warning for warning in trained.fitted.warnings)
+    assert has_own_attention == (kind == "gpt_oss")
 
 
 def test_a_trained_model_writes_what_it_learned_and_stops(pair_folder, small_model, tmp_path):
@@ -136,11 +142,23 @@ def train_twice(pairs, model, output, recipe):
 def test_a_training_killed_after_its_last_update_makes_no_more_of_them(pair_folder, small_model, tmp_path):
     # Six updates of four examples each: the last one falls inside the epoch.
     recipe = SMALL.override({"schedule": "constant", "data.held_out": 0, "data.balance": "none", "data.examples": 26})
+    recipe = recipe.override({"max_steps": 6})
     told = train(pair_folder, small_model(), tmp_path / "whole", recipe).fitted
     again = train_twice(pair_folder, small_model(), tmp_path / "killed", recipe).fitted
     assert (again.steps, again.loss) == (6, told.loss)
     one, other = load_file(tmp_path / "whole" / WEIGHTS), load_file(tmp_path / "killed" / WEIGHTS)
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+
+
+def test_an_epoch_learns_every_example_also_those_that_fill_no_batch(pair_folder, small_model, tmp_path):
+    recipe = SMALL.override({"data.held_out": 0, "data.balance": "none", "data.examples": 26, "max_steps": None})
+    trained = train(pair_folder, small_model(), tmp_path / "out", recipe.override({"epochs": 1}))
+    folder = PairFolder(pair_folder)
+    places = allow(folder.places(recipe.seed), recipe.data, {})[:26]
+    base = load_base(str(small_model()), recipe)
+    encoder = Encoder(base.tokenizer, end_tokens=base.end_tokens, limits=limits_of(recipe))
+    tokens = sum(len(one.tokens) for one in encoder.encode(folder.pairs(places)))
+    assert (trained.fitted.steps, trained.fitted.tokens) == (7, tokens)
 
 
 def test_a_training_killed_after_its_early_stop_makes_no_more_updates(pair_folder, small_model, tmp_path):
@@ -327,6 +345,8 @@ def test_steps_are_those_of_max_steps_or_of_the_epochs_whichever_is_less():
     assert steps_of(SMALL.override({"max_steps": 8}), 400) == 8
     assert steps_of(SMALL.override({"max_steps": 500}), 400) == 100
     assert steps_of(SMALL.override({"max_steps": None, "epochs": 0.5}), 400) == 50
+    assert steps_of(SMALL.override({"max_steps": None, "epochs": 1}), 4 * 7 + 1) == 8
+    assert steps_of(SMALL.override({"max_steps": None, "epochs": 0.7}), 4 * 10) == 7
 
 
 @pytest.mark.parametrize(

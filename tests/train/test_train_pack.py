@@ -13,12 +13,13 @@ from transformers import AttentionInterface, AutoModelForCausalLM
 
 from katsuo.train import loss as loss_module
 from katsuo.train.encode import Encoded
-from katsuo.train.loss import can_pack, held_out_loss, summed_loss
+from katsuo.train.loss import held_out_loss, summed_loss
 from katsuo.train.pack import ATTENTION, attend, collate, cut, split
 from katsuo.train.quick.rotary import quicker_rotary
+from katsuo.train.upkeep.trial import can_pack, take_attention
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-KINDS = ("llama", "qwen2", "mistral", "gemma2", "gemma3_text")
+KINDS = ("llama", "qwen2", "mistral", "gemma2", "gemma3_text", "gpt_neox", "phi3", "deepseek_v3")
 
 
 def load(folder, attention=ATTENTION):
@@ -121,6 +122,27 @@ def test_an_attention_that_looks_across_examples_is_noticed(small_model):
 
     AttentionInterface.register("leaky", leaky)
     assert not can_pack(load(small_model("llama"), "leaky"), 264)
+
+
+def test_a_model_whose_attention_has_parts_of_its_own_keeps_it(small_model):
+    model, theirs = (load(small_model("gpt_oss"), "eager") for _ in range(2))
+    assert not take_attention(model, 264)
+    assert model.config._attn_implementation == "eager"
+    examples = some_examples()
+    alone = sum(loss_alone(theirs, example)[0].item() for example in examples)
+    assert summed_loss(model, collate(examples), is_packed=False).item() == pytest.approx(alone, rel=1e-4)
+    for kind in KINDS:
+        assert take_attention(load(small_model(kind), "eager"), 264)
+
+
+def test_adapted_layers_compute_where_the_model_was_moved_to(small_model):
+    from katsuo.train.quick.adapted import quicken_adapted
+
+    config = peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = peft.get_peft_model(load(small_model("llama"), "sdpa").bfloat16(), config)
+    # No other device need be here: a tensor of the device `meta` has a shape and no numbers.
+    quicken_adapted(model, device=torch.device("meta"))
+    assert model.to("meta")(input_ids=torch.zeros(1, 5, dtype=torch.long, device="meta")).logits.shape == (1, 5, 264)
 
 
 def test_adapted_layers_that_were_quickened_give_the_same_loss_and_gradients(small_model):
@@ -239,7 +261,7 @@ def test_norms_that_are_trained_are_left_alone(small_model):
     assert quicken_norms(load(small_model("llama"))) == 0
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3_text"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3_text", "gpt_neox", "phi3"])
 def test_positions_that_were_quickened_give_the_same_loss_and_gradients(small_model, kind):
     model = load(small_model(kind)).requires_grad_(False)
     weight = model.get_input_embeddings().weight.requires_grad_(True)

@@ -210,6 +210,16 @@ def test_a_base_that_calls_its_number_format_torch_dtype_is_merged_in_it(trained
     assert {weight.dtype for weight in load_file(tmp_path / "merged" / "model.safetensors").values()} == {torch.float32}
 
 
+def test_a_base_that_names_no_number_format_is_merged_in_that_of_its_weights(trained, small_model, tmp_path):
+    shutil.copytree(small_model(), tmp_path / "base")
+    path = tmp_path / "base" / "config.json"
+    config = json.loads(path.read_text())
+    del config["dtype"]
+    path.write_text(json.dumps(config))
+    merge(str(trained), tmp_path / "merged", model=str(tmp_path / "base"))
+    assert {weight.dtype for weight in load_file(tmp_path / "merged" / "model.safetensors").values()} == {torch.float32}
+
+
 def test_an_adapter_given_by_name_says_its_codec(small_model, tmp_path, monkeypatch):
     assert codec_of("smollm2-135m-instruct", "katsuo-135m") == "bonito-v1"
     assert codec_of(str(small_model())) == "instruct"

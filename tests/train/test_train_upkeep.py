@@ -146,7 +146,7 @@ def test_tokens_and_seconds_are_those_of_the_whole_training(tmp_path):
     watch.on_train_begin(None, State(4), None)
     watch._step = 6
     watch.end(None, has_held_out=False)
-    assert watch.result()["tokens"] == 6 * 2 * 10
+    assert watch.result()["tokens"] == 3 * 3 * 10  # six updates are three epochs of three examples, two and one each
     assert 100 <= watch.result()["seconds"] < 160
     args = type("Arguments", (), {"output_dir": str(tmp_path / CHECKPOINTS)})
     (tmp_path / CHECKPOINTS / "checkpoint-6").mkdir()
@@ -237,6 +237,12 @@ def test_weights_that_memory_does_not_hold_are_no_damaged_model(small_model, mon
         with pytest.raises(TrainError, match="not enough memory") as caught:
             load.load_base(str(small_model()), SMALL.override({"method": method}))
         assert cure in caught.value.hint
+
+
+def test_four_bit_weights_are_not_trained_on_a_processor(small_model):
+    with pytest.raises(UsageError, match="on a GPU") as caught:
+        load.load_base(str(small_model()), SMALL.override({"quantization": "nf4", "device": "cpu"}))
+    assert "int8" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from katsuo.errors import KatsuoError, KatsuoWarning
 
 COMMANDS = {
     "generate": "Turn documents into checked instruction-response pairs.",
-    "preview": "Show a few examples of what a run would make; write nothing.",
+    "preview": "Show a few examples of what a run would make; leave no run.",
     "estimate": "Tell what a run would ask and how long it would take.",
     "show": "Show the ledger of a run and a few of its examples.",
     "export": "Write a run's examples as a data set that trainers load.",

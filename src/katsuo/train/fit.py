@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,14 @@ from katsuo.engines.hf.load import choose_device
 from katsuo.errors import TrainError, UsageError
 from katsuo.train import processes
 from katsuo.train.encode import Encoded
-from katsuo.train.loss import can_pack, held_out_loss, summed_loss
+from katsuo.train.loss import held_out_loss, summed_loss
 from katsuo.train.pack import Batch, collate, cut
 from katsuo.train.quick.rotary import quicker_rotary
 from katsuo.train.recipes import TrainRecipe
 from katsuo.train.upkeep.best import Best
 from katsuo.train.upkeep.checkpoints import CHECKPOINTS, last_checkpoint
 from katsuo.train.upkeep.folder import TENSORBOARD
+from katsuo.train.upkeep.trial import AS_WRITTEN, can_pack, take_attention
 from katsuo.train.upkeep.trouble import in_place_of, translated
 from katsuo.train.watch import OnProgress, Watch, has_loss_scaler
 
@@ -66,10 +68,13 @@ class AnswerTrainer(Trainer):
         # A loss function of its own makes the trainer count the learned tokens of a whole update.
         super().__init__(**told, compute_loss_func=_never_called)
         self._held_out, self._output = held_out, output
-        vocabulary = int(told["model"].get_input_embeddings().weight.shape[0])
+        model, device = told["model"], self.args.device
+        vocabulary = int(model.get_input_embeddings().weight.shape[0])
         # Decided by the first process: the others may not hold the weights yet, and all have to pass alike.
-        can = recipe.packing and can_pack(told["model"], vocabulary)
-        self.is_packed = processes.as_the_first(can, self.args.device)
+        self.is_quick = processes.as_the_first(take_attention(model, vocabulary), device)
+        if not self.is_quick:
+            model.set_attn_implementation(AS_WRITTEN)
+        self.is_packed = processes.as_the_first(recipe.packing and can_pack(model, vocabulary), device)
         self._per_pass = recipe.micro_batch_size
         # Several processes have to pass equally often, or they wait for each other for ever.
         self._most_tokens = recipe.micro_tokens if processes.count() == 1 else None
@@ -130,8 +135,9 @@ def _never_called(*_: Any, **__: Any) -> torch.Tensor:
 
 
 def steps_of(recipe: TrainRecipe, examples: int) -> int:
-    """Give the number of updates: `max_steps` or `epochs`, whichever ends first."""
-    by_epochs = max(1, round(recipe.epochs * examples / recipe.batch_size))
+    """Give the number of updates: `max_steps` or `epochs`, whichever ends first; the last may be of fewer examples."""
+    # To six places, since a share such as 0.7 of the examples is none in binary.
+    by_epochs = max(1, math.ceil(round(recipe.epochs * examples / recipe.batch_size, 6)))
     return min(by_epochs, recipe.max_steps or by_epochs)
 
 
@@ -181,6 +187,8 @@ def fit(
         watch.end(trainer, has_held_out=bool(held_out))
     if recipe.packing and not trainer.is_packed:
         watch.warn(steps, "this model cannot take several examples in a row; each was passed alone")
+    if not trainer.is_quick:
+        watch.warn(steps, "this model's attention has parts of its own; it was computed as transformers writes it out")
     return Fitted(**watch.result())
 
 

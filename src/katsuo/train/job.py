@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from transformers import set_seed
 
+from katsuo.engines.hf.load import choose_device
 from katsuo.errors import UsageError
 from katsuo.models.locate import MANIFEST
 from katsuo.train import processes
 from katsuo.train.encode import Encoded, Ledger
 from katsuo.train.fit import Fitted, fit
-from katsuo.train.pack import ATTENTION
 from katsuo.train.quick.adapted import quicken_adapted
 from katsuo.train.quick.norm import quicken_norms
 from katsuo.train.recipes import TrainRecipe
@@ -67,13 +67,8 @@ def _prepared(job: Job) -> Any:
     model = job.base.model
     if job.recipe.method == "full":
         return model
-    if job.recipe.quantization != "none":
-        import peft
-
-        prepare: Any = peft.prepare_model_for_kbit_training
-        model = prepare(model, use_gradient_checkpointing=job.recipe.gradient_checkpointing)
     model = lora.open_adapter(model, job.start) if job.start else lora.add_adapter(model, job.recipe.adapter)
-    quicken_adapted(model)
+    quicken_adapted(model, device=choose_device(job.recipe.device))
     quicken_norms(model)
     if job.recipe.gradient_checkpointing:
         model.enable_input_require_grads()
@@ -110,7 +105,7 @@ def _prove_full(job: Job, state: Mapping[str, torch.Tensor], probe: torch.Tensor
     from transformers import AutoModelForCausalLM
 
     loads: Any = AutoModelForCausalLM.from_pretrained
-    told = {"dtype": torch.float32, "attn_implementation": ATTENTION}
+    told = {"dtype": torch.float32, "attn_implementation": job.base.model.config._attn_implementation}
     model = loads(job.base.folder, **told).eval()
     base = model(input_ids=probe).logits
     model.load_state_dict(state, strict=False)

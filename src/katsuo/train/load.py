@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging as python_logging
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from katsuo.engines.hf.load import choose_device
-from katsuo.errors import ModelError, TrainError
+from katsuo.errors import ModelError, TrainError, UsageError
 from katsuo.models import KNOWN, is_adapter, locate, revision_of
 from katsuo.train import processes
-from katsuo.train.pack import ATTENTION
 from katsuo.train.recipes import TrainRecipe
 from katsuo.train.upkeep.trouble import is_out_of_memory, require_packages
 
@@ -42,8 +42,12 @@ def load_base(name: str, recipe: TrainRecipe) -> Base:
     """
     Load a known model, a hub model or a folder; raise `ModelError` when it cannot be trained.
 
-    Raise `MissingPackageError` for what the recipe needs, and `TrainError` where memory does not hold the weights.
+    Raise `UsageError` for four-bit weights on a processor, `MissingPackageError` for what the recipe needs, and
+    `TrainError` where memory does not hold the weights.
     """
+    if recipe.quantization == "nf4" and choose_device(recipe.device).type == "cpu":
+        # After a reading of the held-out loss bitsandbytes multiplies there by kernels that pass no gradient on.
+        raise UsageError("four-bit weights are trained on a GPU", hint="set quantization to none or int8")
     require_packages(recipe)
     _keep_few_kernels(recipe)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -56,7 +60,7 @@ def load_base(name: str, recipe: TrainRecipe) -> Base:
         raise ModelError(f'the model in "{folder}" has no .safetensors file', hint="give a model with safetensors")
     told: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
     if recipe.quantization != "none":
-        told["quantization_config"] = _quantization(recipe.quantization)
+        told["quantization_config"] = _quantization(recipe)
         told["device_map"] = {"": _own_device(recipe.device)}
     dtype: Any = torch.float32 if recipe.method == "full" else recipe.dtype
     try:
@@ -68,7 +72,6 @@ def load_base(name: str, recipe: TrainRecipe) -> Base:
                 f'there is not enough memory for the weights in "{folder}": {error}', hint=_lighter(recipe)
             ) from error
         raise ModelError(f'cannot load the model in "{folder}": {error}', hint="pull the model again") from error
-    model.set_attn_implementation(ATTENTION)
     return Base(
         model, tokenizer, name, _public_name(name, folder), revision_of(folder), folder, _ends(model, tokenizer)
     )
@@ -124,14 +127,17 @@ def _lighter(recipe: TrainRecipe) -> str:
     return smaller if recipe.quantization != "none" else f"set quantization to nf4 (needs a GPU), or {smaller}"
 
 
-def _quantization(kind: str) -> Any:
+def _quantization(recipe: TrainRecipe) -> Any:
     from transformers import BitsAndBytesConfig
+
+    # It says at every product of eight-bit weights that these are multiplied in float16.
+    python_logging.getLogger("bitsandbytes").setLevel(python_logging.ERROR)
 
     four_bit = {
         "load_in_4bit": True,
         "bnb_4bit_quant_type": "nf4",
         "bnb_4bit_use_double_quant": True,
-        "bnb_4bit_compute_dtype": torch.bfloat16,
+        "bnb_4bit_compute_dtype": torch.bfloat16 if recipe.dtype == "auto" else getattr(torch, recipe.dtype),
     }
-    told: dict[str, Any] = four_bit if kind == "nf4" else {"load_in_8bit": True}
+    told: dict[str, Any] = four_bit if recipe.quantization == "nf4" else {"load_in_8bit": True}
     return BitsAndBytesConfig(**told)  # type: ignore[no-untyped-call]

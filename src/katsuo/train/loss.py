@@ -10,8 +10,6 @@ import torch
 from katsuo.train.encode import Encoded
 from katsuo.train.pack import Batch, collate, cut, split
 
-_LARGEST_DIFFERENCE = 0.05
-"""Of the logits' own size; sixteen-bit arithmetic in another order stays well below."""
 _ELEMENTS_AT_ONCE = {"cpu": 1 << 20}
 """Logits that are looked at together: what the caches of a processor hold, and more on any other device."""
 _ELEMENTS_ELSEWHERE = 1 << 26
@@ -25,11 +23,11 @@ def summed_loss(model: Any, batch: Batch, *, is_packed: bool) -> torch.Tensor:
 
 
 def _row_loss(model: Any, batch: Batch) -> torch.Tensor:
-    loss: torch.Tensor = _CrossEntropy.apply(_row_logits(model, batch), batch["labels"])  # type: ignore[no-untyped-call]
+    loss: torch.Tensor = _CrossEntropy.apply(row_logits(model, batch), batch["labels"])  # type: ignore[no-untyped-call]
     return loss
 
 
-def _row_logits(model: Any, batch: Batch) -> torch.Tensor:
+def row_logits(model: Any, batch: Batch) -> torch.Tensor:
     """Give the logits at the positions that are learned from; shape (positions, vocabulary)."""
     told = {name: tensor for name, tensor in batch.items() if name not in ("labels", "shift_labels")}
     logits: torch.Tensor = model(**told, use_cache=False).logits[0]
@@ -87,26 +85,3 @@ def held_out_loss(
         count += batch["labels"].numel()
     model.train(was_training)
     return total / max(1, count)
-
-
-@torch.no_grad()
-def can_pack(model: Any, vocabulary: int) -> bool:
-    """Say whether an example in a row after another has the logits that it has alone, which not every model gives."""
-    ids = (torch.arange(5, 35) * 7 % vocabulary).numpy().astype("int32")
-    batch = {name: tensor.to(model.device) for name, tensor in collate([Encoded(ids[:14], 13), _second(ids)]).items()}
-    was_training = model.training
-    model.eval()
-    try:
-        packed = _row_logits(model, batch).float()
-        alone = torch.cat([_row_logits(model, part) for part in split(batch)]).float()
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
-        # Whatever this model needs instead, it does not take several examples in a row.
-        return False
-    finally:
-        model.train(was_training)
-    return bool((packed - alone).norm() <= _LARGEST_DIFFERENCE * alone.norm())
-
-
-def _second(ids: Any) -> Encoded:
-    """Give an example that is learned from its second token on, the one that would see most of the row before."""
-    return Encoded(ids[14:], 1)

@@ -119,7 +119,8 @@ def attend(
     window, softcap = told.get("sliding_window"), told.get("softcap")
     longest = max(stop - start for start, stop in pairwise(starts))
     is_plain = softcap is None and (window is None or longest <= window) and not told.get("dropout")
-    if is_plain and query.device.type == "cpu" and torch.is_grad_enabled():
+    is_even = query.shape[-1] == value.shape[-1]
+    if is_plain and is_even and query.device.type == "cpu" and torch.is_grad_enabled():
         return attend_written_out(query, key, value, starts, scale), None
     rows = []
     for start, stop in pairwise(starts):

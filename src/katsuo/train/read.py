@@ -28,6 +28,7 @@ from katsuo.train.encode import Pair, Styler
 
 _ROWS_READ_TOGETHER = 2048
 _PROMPT_COLUMNS = ("prompt", "instruction", "input")
+_ABOUT_COLUMNS = ("input", "context")
 _RESPONSE_COLUMNS = ("completion", "response", "output")
 
 
@@ -218,7 +219,13 @@ def _instruction(values: dict[str, Any]) -> tuple[str, str] | None:
             if (role, next_role) == ("user", "assistant") and asked and answered:
                 return asked, answered
         return None
-    prompt = next((values[name] for name in _PROMPT_COLUMNS if isinstance(values.get(name), str)), None)
+    column = next((name for name in _PROMPT_COLUMNS if isinstance(values.get(name), str)), "")
+    prompt = values.get(column)
+    if column == "instruction":
+        # Alpaca and Dolly keep what the instruction is about in a column of its own; katsuo's own rows hold it.
+        found = (values[name].strip() for name in _ABOUT_COLUMNS if isinstance(values.get(name), str))
+        about = next(filter(None, found), "")
+        prompt = prompt if about in values[column] else f"{prompt}\n\n{about}"
     response = next((values[name] for name in _RESPONSE_COLUMNS if isinstance(values.get(name), str)), None)
     return (prompt, response) if prompt and response else None
 

@@ -60,6 +60,7 @@ class Watch(TrainerCallback):
         self._recipe, self._steps, self._best = recipe, steps, best
         self._output, self._path = output, output / METRICS
         self._on_progress = on_progress
+        self._examples = len(train)
         self._mean_tokens = sum(len(example.tokens) for example in train) / max(1, len(train))
         self._lines: list[dict[str, Any]] = []
         self._losses: deque[float] = deque(maxlen=10)
@@ -162,8 +163,7 @@ class Watch(TrainerCallback):
         if "loss" not in logs:
             return
         now, step = time.monotonic(), state.global_step
-        updates = step - self._last_log_step
-        rate = updates * self._recipe.batch_size * self._mean_tokens / max(1e-6, now - self._last_log)
+        rate = (self._tokens(step) - self._tokens(self._last_log_step)) / max(1e-6, now - self._last_log)
         self._last_log, self._last_log_step = now, step
         self._losses.append(logs["loss"])
         line = {
@@ -253,11 +253,17 @@ class Watch(TrainerCallback):
             "loss": losses[-1] if losses else None,
             "held_out_loss": held_out.get(self._best_step),
             "first_held_out_loss": held_out.get(0),
-            "tokens": round(self._step * self._recipe.batch_size * self._mean_tokens),
+            "tokens": round(self._tokens(self._step)),
             "seconds": round(self._seconds(), 1),
             "stopped_early": self._stopped_early,
             "warnings": tuple(self._warnings),
         }
+
+    def _tokens(self, step: int) -> float:
+        """Give how many tokens were passed up to an update; the last one of an epoch may be smaller than the others."""
+        per_epoch = -(-self._examples // self._recipe.batch_size)
+        epochs, inside = divmod(step, max(1, per_epoch))
+        return self._mean_tokens * (epochs * self._examples + inside * self._recipe.batch_size)
 
     def _seconds(self) -> float:
         """Give the seconds of the whole training, without those that an interrupted one lost."""

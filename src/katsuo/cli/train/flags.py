@@ -27,6 +27,10 @@ Model = Annotated[str, typer.Option("--model", "-m", help="The model to train: k
 Recipe = Annotated[str, typer.Option("--recipe", "-r", help="laptop, paper, or a YAML file.")]
 From = Annotated[str | None, typer.Option("--from", help="Go on training this adapter.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the draw, of the order and of the first weights.")]
+Change = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any setting of the training's recipe, such as learning_rate=2e-4. Repeatable."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Replay = Annotated[str | None, typer.Option(help="General instructions to mix in: Parquet or JSON lines.")]
 ReplayShare = Annotated[float | None, typer.Option(help="Share of the examples that come from --replay.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from katsuo.cli.options import AsJson, Change
+from katsuo.cli.options import AsJson
 from katsuo.cli.train import flags as shared
 
 
@@ -20,7 +20,7 @@ def pretrain(
     output: shared.Output,
     model: shared.Model = "smollm2-135m-instruct",
     recipe: shared.Recipe = "laptop",
-    change: Change = None,
+    change: shared.Change = None,
     like: Annotated[Path | None, typer.Option(help="Take as many updates as this output of katsuo adapt took.")] = None,
     start: shared.From = None,
     replay: shared.Replay = None,

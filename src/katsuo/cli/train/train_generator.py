@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from katsuo.cli.options import AsJson, Change
+from katsuo.cli.options import AsJson
 from katsuo.cli.train import flags as shared
 
 
@@ -20,7 +20,7 @@ def train_generator(
     output: shared.Output,
     model: shared.Model = "smollm2-135m-instruct",
     recipe: shared.Recipe = "laptop",
-    change: Change = None,
+    change: shared.Change = None,
     start: shared.From = None,
     exclude_license: Annotated[str, typer.Option(help="Leave sources out by terms: nc, unstated.")] = "",
     seed: shared.Seed = None,

@@ -17,15 +17,18 @@ _PACKED_BYTES = 1_000_000_000
 _USUAL_ROWS = 1024
 
 
-def quicken_adapted(model: nn.Module, *, packed_bytes: int = _PACKED_BYTES) -> int:
+def quicken_adapted(model: nn.Module, *, device: torch.device | None = None, packed_bytes: int = _PACKED_BYTES) -> int:
     """
     Let adapted layers compute in the model's number format with few operations; give how many do.
 
     peft multiplies in float32 where the adapter is kept in float32. Here the float32 weights are the master copy:
     they are rounded for the product, and their gradients come back in float32. On a processor, frozen weights in
     bfloat16 are packed for the forward pass until the copies take `packed_bytes`: oneDNN would do so for every product.
+    `device` is where the model will be trained, if not where it lies.
     """
     count = 0
+    if device is not None and device.type != "cpu":
+        packed_bytes = 0
     for module in model.modules():
         if type(module) is not LoraLinear or type(module.base_layer) is not nn.Linear:
             continue

@@ -56,8 +56,8 @@ def _quick(turn: Turn) -> Turn:
     def quick(
         q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, unsqueeze_dim: int = 1
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        if q.dtype != cos.dtype:
-            # As under autocast, where a product's number format is that of the wider factor.
+        if q.dtype != cos.dtype or q.shape[-1] != cos.shape[-1]:
+            # As under autocast, where a product's number format is that of the wider factor; or only a part is turned.
             return turn(q, k, cos, sin, unsqueeze_dim)
         wide = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
         apply: Any = _Turn.apply

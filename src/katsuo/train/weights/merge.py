@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig
 
 from katsuo.errors import ModelError, RunExistsError, StoreError, TrainError
@@ -39,7 +39,7 @@ def merge(adapter: str, output: Path, *, model: str | None = None, gguf: str | N
     folder = locate_adapter(adapter)
     manifest = read_manifest(folder)
     base = load_base(model or _base_of(folder, manifest), LAPTOP.override({"dtype": "float32"}))
-    stored = AutoConfig.from_pretrained(base.folder, local_files_only=True).dtype or torch.bfloat16
+    stored = _stored_dtype(base.folder)
     wrapped = lora.open_adapter(base.model, folder).eval()
     probe = torch.arange(3, 35)[None] * 11 % int(wrapped.get_input_embeddings().weight.shape[0])
     with torch.no_grad():
@@ -65,6 +65,16 @@ def merge(adapter: str, output: Path, *, model: str | None = None, gguf: str | N
         )
     _write(merged, base.tokenizer, told, output, gguf)
     return output
+
+
+def _stored_dtype(folder: Path) -> torch.dtype:
+    """Give the number format that the config names, or that of the weights themselves."""
+    named: torch.dtype | None = AutoConfig.from_pretrained(folder, local_files_only=True).dtype
+    if named:
+        return named
+    with safe_open(next(iter(sorted(folder.glob("*.safetensors")))), framework="pt") as weights:
+        found: torch.dtype = weights.get_tensor(next(iter(weights.keys()))).dtype
+    return found
 
 
 def _base_of(folder: Path, manifest: dict[str, Any]) -> str:
