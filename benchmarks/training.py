@@ -98,6 +98,7 @@ def measure(told: argparse.Namespace) -> None:
     drawn = draw(rest, 2 * told.examples, balance="types", weights={})
     both = zip(folder.pairs(drawn), encoder.encode(folder.pairs(drawn)), strict=True)
     chosen = [(pair, example) for pair, example in both if example][: told.examples]
+    base.model.set_attn_implementation(ATTENTION)
     before = held_out_loss(base.model, watched, is_packed=True, per_pass=8)
     with tempfile.TemporaryDirectory() as scratch:
         model, losses, seconds = TRAIN[told.way](base, chosen, recipe, Path(scratch))
@@ -125,6 +126,7 @@ def measure(told: argparse.Namespace) -> None:
 
 def train_katsuo(base: Any, chosen: list[Any], recipe: Any, scratch: Path) -> tuple[Any, list[float], float]:
     """Train as `katsuo train-generator` does."""
+    from katsuo.engines.hf.load import choose_device
     from katsuo.train.fit import fit
     from katsuo.train.quick.adapted import quicken_adapted
     from katsuo.train.quick.norm import quicken_norms
@@ -136,7 +138,7 @@ def train_katsuo(base: Any, chosen: list[Any], recipe: Any, scratch: Path) -> tu
         def restore(self) -> None: ...
 
     model = lora.add_adapter(base.model, recipe.adapter)
-    quicken_adapted(model)
+    quicken_adapted(model, device=choose_device(recipe.device))
     quicken_norms(model)
     losses: list[float] = []
     recipe = recipe.override({"log_every": 1, "checkpoint_minutes": 1e6, "learning_rate": RATE})
