@@ -108,6 +108,78 @@ def test_changed_documents_are_refused(documents: Path, tmp_path: Path) -> None:
         generate(documents, tmp_path / "run")
 
 
+TASK = """
+name: clause type
+description: Ask which kind of clause the passage is.
+answer: labels
+labels: [alpha, beta]
+examples:
+  - {passage: Doors are open., instruction: "{{context}} Alpha or beta?", response: alpha}
+"""
+
+
+@pytest.mark.parametrize("change", [("[alpha, beta]", "[alpha, beta, gamma]"), ("clause type", "clause kind")])
+def test_a_task_type_that_was_edited_is_refused_and_the_run_stays_as_it_was(
+    documents: Path, tmp_path: Path, change: tuple[str, str]
+) -> None:
+    (tmp_path / "clause.yaml").write_text(TASK)
+    settings = {"engine": "fake", "shard_size": 4, "chunk__size": 64, "budget__max_examples": 5}
+    katsuo.generate(documents, [str(tmp_path / "clause.yaml")], tmp_path / "run", **settings)
+    before = (tmp_path / "run" / "manifest.json").read_text()
+    (tmp_path / "clause.yaml").write_text(TASK.replace(*change))
+    with pytest.raises(RunChangedError, match=r"tasks\.clause"):
+        katsuo.generate(documents, [str(tmp_path / "clause.yaml")], tmp_path / "run", **settings)
+    assert (tmp_path / "run" / "manifest.json").read_text() == before
+
+
+def test_two_task_types_of_one_name_are_refused(documents: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(TASK.replace("clause type", "yes-no question answering"))
+    with pytest.raises(UsageError, match='two task types are called "yes-no question answering"'):
+        katsuo.generate(documents, ["ynqa", str(tmp_path / "mine.yaml")], tmp_path / "run", engine="fake")
+
+
+def test_a_held_out_file_that_was_edited_is_refused(documents: Path, tmp_path: Path) -> None:
+    held_out = tmp_path / "test.txt"
+    held_out.write_text("Nothing of this stands anywhere.")
+    generate(documents, tmp_path / "run", held_out=str(held_out))
+    generate(documents, tmp_path / "run", held_out=str(held_out))
+    held_out.write_text((documents / "orchard-1.txt").read_text())
+    with pytest.raises(RunChangedError, match="held-out"):
+        generate(documents, tmp_path / "run", held_out=str(held_out))
+
+
+def test_changed_documents_leave_the_manifest_of_a_finished_run(documents: Path, tmp_path: Path) -> None:
+    before = generate(documents, tmp_path / "run").manifest
+    (documents / "more.txt").write_text("One more.")
+    with pytest.raises(RunChangedError):
+        generate(documents, tmp_path / "run")
+    assert Run(tmp_path / "run").manifest == before
+    assert "summary" in before
+
+
+def test_documents_that_are_not_there_leave_no_run_folder(documents: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError):
+        generate(tmp_path / "dcos", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert generate(documents, tmp_path / "run").summary().kept
+
+
+def test_a_run_inside_its_documents_does_not_read_itself(documents: Path, tmp_path: Path) -> None:
+    beside = generate(documents, tmp_path / "run").summary()
+    stopped = generate(documents, documents / "run", budget__max_examples=5)
+    assert stopped.summary().kept == 5
+    inside = generate(documents, documents / "run")
+    assert inside.summary().documents == beside.documents == 6
+    assert [example.id for example in inside.examples()] == [example.id for example in Run(tmp_path / "run").examples()]
+
+
+def test_two_processes_do_not_work_on_one_run(documents: Path, tmp_path: Path) -> None:
+    run = generate(documents, tmp_path / "run", budget__max_examples=5)
+    with run.alone(), pytest.raises(StoreError, match="another process works on the run"):
+        generate(documents, tmp_path / "run")
+    assert generate(documents, tmp_path / "run").summary().is_complete
+
+
 def test_resume_never_and_always_mean_what_they_say(documents: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds no run to take up"):
         generate(documents, tmp_path / "run", resume="always")

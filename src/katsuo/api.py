@@ -26,7 +26,15 @@ from katsuo.experiment.rehearse import rehearse
 from katsuo.experiment.results import gather
 from katsuo.experiment.settings import Experiment, read_experiment
 from katsuo.export import export_run
-from katsuo.generation import OnProgress, Progress, answer_passages, manifest, read_documents
+from katsuo.generation import (
+    OnProgress,
+    Progress,
+    answer_passages,
+    find_documents,
+    manifest,
+    read_documents,
+    refuse_other_makers,
+)
 from katsuo.pipeline.ask import ask
 from katsuo.pipeline.prepare import token_counter
 from katsuo.records import Example, Passage, Reject
@@ -63,13 +71,16 @@ def generate(
     meter = Meter(recipe.budget)
     with open_runner(recipe) as runner:
         workshop = workshop_of(runner, recipe, meter)
+        runner.call(find_documents, _silent)
         run = create_run(output, recipe, resume=resume)
-        before = run.manifest
-        run.write_manifest(manifest(workshop, before))
-        runner.call(partial(read_documents, run), on_progress)
-        ended = answer_passages(run, workshop, runner, on_progress)
-        told = {"summary": asdict(run.summary()), "stopped": ended.stopped, "from_cache": ended.from_cache}
-        run.write_manifest({**manifest(workshop, before, ended.not_taken), **told})
+        with run.alone():
+            before = run.manifest
+            refuse_other_makers(run, before, manifest(workshop, before))
+            runner.call(partial(read_documents, run), on_progress)
+            run.write_manifest(manifest(workshop, before))
+            ended = answer_passages(run, workshop, runner, on_progress)
+            told = {"summary": asdict(run.summary()), "stopped": ended.stopped, "from_cache": ended.from_cache}
+            run.write_manifest({**manifest(workshop, before, ended.not_taken), **told})
     return run
 
 

@@ -14,12 +14,14 @@ from itertools import islice
 from typing import Any
 
 from katsuo.budget import BudgetReached
+from katsuo.config import Recipe, recipe_from
 from katsuo.errors import RunChangedError
 from katsuo.pipeline.answer import Outcome, without_duplicates
 from katsuo.pipeline.judge import is_duplicate
 from katsuo.pipeline.similar import NearDuplicates
+from katsuo.resume import refuse_other
 from katsuo.runners import Runner
-from katsuo.sources import fingerprint, iter_documents
+from katsuo.sources import fingerprint, iter_documents, open_sources
 from katsuo.store import Run
 from katsuo.workshop import Workshop
 
@@ -43,17 +45,23 @@ _PACKAGES = (
 )
 
 
+def find_documents(workshop: Workshop, on_progress: OnProgress) -> None:
+    """Raise what cannot be read at all before there is a run folder."""
+    del on_progress
+    open_sources(workshop.recipe)
+
+
 def read_documents(run: Run, workshop: Workshop, on_progress: OnProgress) -> None:
     """
     Read, filter and cut all documents into the run's passages; done once, checked when the run is taken up.
 
     Raise `RunChangedError` when the documents are no longer those that the run was begun with.
     """
-    documents_hash = fingerprint(workshop.recipe)
+    documents_hash = _input_hash(workshop.recipe)
     if run.is_read():
         if run.read_marker("documents")["fingerprint"] != documents_hash:
             raise RunChangedError(
-                f'the documents have changed since the run in "{run.path}" was begun',
+                f'the documents have changed, or the held-out file, since the run in "{run.path}" was begun',
                 hint="choose another folder with `-o`, or bring the old documents back",
             )
         return
@@ -85,6 +93,14 @@ def read_documents(run: Run, workshop: Workshop, on_progress: OnProgress) -> Non
         "seconds": time.monotonic() - started,
     }
     run.write_documents_done(counts)
+
+
+def _input_hash(recipe: Recipe) -> str:
+    """Give a hash of the documents and, where there is one, of the held-out file."""
+    if not recipe.held_out:
+        return fingerprint(recipe)
+    held_out = recipe_from({"documents": (recipe.held_out,), "text_column": recipe.text_column})
+    return _hash(fingerprint(recipe) + fingerprint(held_out))
 
 
 @dataclass(frozen=True)
@@ -245,6 +261,26 @@ def manifest(workshop: Workshop, before: Mapping[str, Any], not_taken: Sequence[
         "seed": workshop.recipe.seed,
         "recipe_hash": _hash(workshop.recipe.to_yaml()),
         "tasks": {task.name: _hash(repr((task.description, task.answer, task.examples))) for task in workshop.tasks},
+    }
+
+
+def refuse_other_makers(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """
+    Raise `RunChangedError` where the run was begun with another model, or with task types that said something else.
+
+    The recipe names both, and what lies under a name may change: a file that was edited, a model trained again.
+    """
+    if before:
+        refuse_other(run.path, "run", _makers(before), _makers(now))
+
+
+def _makers(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    model = manifest.get("model", {})
+    return {
+        "codec": manifest.get("codec"),
+        "model": model.get("model"),
+        "revision": model.get("revision"),
+        "tasks": manifest.get("tasks", {}),
     }
 
 

@@ -17,6 +17,11 @@ from katsuo.errors import KatsuoError, MissingPackageError, StoreError, UsageErr
 if TYPE_CHECKING:
     from upath import UPath
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/(?P<rest>.*)", re.DOTALL | re.IGNORECASE)
 """
 One slash is enough: `Path("s3://bucket/run")` keeps one of the two. One letter is a drive of Windows. Schemes are
@@ -118,6 +123,31 @@ def reaching(path: Path) -> Iterator[None]:
         if not is_url(path):
             raise
         raise OSError(f'cannot reach "{path}": {error}') from error
+
+
+@contextmanager
+def held_alone(folder: Path) -> Iterator[bool]:
+    """
+    Lock a folder against other processes of this machine that ask for it; give whether it was free.
+
+    The lock ends with the process, however that ends. Behind a URL, on a file system without locks and on Windows
+    nothing is locked.
+    """
+    if fcntl is None or is_url(folder):
+        yield True
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:
+            pass  # this file system has no locks
+        yield True
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

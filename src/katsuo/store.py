@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ import pyarrow.parquet as pq
 
 from katsuo.config import SPEED_SETTINGS, Budget, Recipe, RunnerOptions, read_recipe
 from katsuo.errors import RunExistsError, StoreError, UsageError
-from katsuo.places import is_there, place, reading, whole_file, write_json, writing
+from katsuo.places import held_alone, is_there, place, reading, whole_file, write_json, writing
 from katsuo.records import Example, Passage, Reason, Reject, Summary
 from katsuo.resume import refuse_occupied, refuse_other
 
@@ -167,6 +168,17 @@ class Run:
         for shard in self.answered_shards():
             yield self.read_marker(shard if shard in done else f"{_PART}{shard:05d}")
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder for one writer; raise `StoreError` where another process of this machine works on it."""
+        with held_alone(self.path) as is_free:
+            if not is_free:
+                raise StoreError(
+                    f'another process works on the run in "{self.path}"',
+                    hint="wait until it has ended, or choose another folder with -o",
+                )
+            yield
+
     def is_read(self) -> bool:
         """Say whether every document has been read and cut."""
         with reading(self.path):
@@ -288,11 +300,12 @@ def create_run(path: Path | str, recipe: Recipe, *, resume: str) -> Run:
         raise StoreError(f'"{path}" holds no run to take up', hint="leave out `--resume always`")
     with reading(path):
         refuse_occupied(path, "run")
+    # The recipe first: what is there makes the folder a run, which the same command takes up.
+    with whole_file(held) as partial:
+        partial.write_text(recipe.to_yaml(), encoding="utf-8")
     with writing(path):
         for folder in ("passages", "examples", "rejects", "done"):
             (path / folder).mkdir(parents=True, exist_ok=True)
-    with whole_file(held) as partial:
-        partial.write_text(recipe.to_yaml(), encoding="utf-8")
     return Run(path)
 
 

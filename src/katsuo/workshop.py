@@ -101,6 +101,9 @@ def open_workshop(recipe: Recipe) -> Workshop:
         )
     meter = Meter(recipe.budget)
     tasks = tuple(dict.fromkeys(load_task(name) for name in recipe.tasks))
+    names = [task.name for task in tasks]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f'two task types are called "{twice}"', hint="give one of them another `name`")
     settings = EngineSettings(recipe.model, recipe.adapter, recipe.engine_options)
     engine = open_engine(recipe.engine, settings)
     codec = _choose_codec(recipe, engine)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from katsuo.cli.main import COMMANDS
+from katsuo.cli.terminal import print_summary
+from katsuo.records import Summary
 from katsuo.store import Run
 
 pytestmark = pytest.mark.end_to_end
@@ -120,6 +122,11 @@ def test_doctor_and_pull_tell_without_loading_anything() -> None:
     found = json.loads(katsuo("doctor", "--json").stdout)
     assert {"hf", "fake"} <= set(found["engines"])
     assert "bonito-v1" in katsuo("pull", "--list").stdout
+
+
+def test_a_path_with_brackets_is_printed_as_it_is(capsys):
+    print_summary(Path("run [draft] [/old]"), Summary())
+    assert capsys.readouterr().out.count("run [draft] [/old]") == 2
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import unicodedata
+
+import pytest
+
 from katsuo.pipeline.clean import DocumentFilter, HeldOut, PassageFilter
+from katsuo.pipeline.similar import NearDuplicates
 from katsuo.records import Document, Passage, Reason, Reject
 
 
@@ -44,7 +49,25 @@ def test_a_passage_that_shares_a_run_of_words_with_held_out_data_is_left_out() -
     assert reason(PassageFilter(0.8, held_out).reject(passage("see: two three four five"))) is Reason.HELD_OUT
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["Der Bäcker öffnet früh", unicodedata.normalize("NFD", "Der Bäcker öffnet früh"), "Der Bä\u00adcker öffnet früh"],
+)
+def test_held_out_data_are_found_whichever_way_unicode_writes_them(written: str) -> None:
+    assert HeldOut(["Der Bäcker öffnet früh."], ngram=4).find(f"Gewiss: {written}!")
+    near = NearDuplicates(0.8)
+    assert not near.is_duplicate("Der Bäcker öffnet früh und schließt")
+    assert near.is_duplicate(f"{written} und schließt")
+
+
+def test_held_out_data_are_found_in_scripts_without_spaces() -> None:
+    held_out = HeldOut(["第三条甲方应当在本合同签订后十日内向乙方支付全部价款"], ngram=13)
+    assert held_out.find("前文略甲方应当在本合同签订后十日内向乙方支付定金")
+    assert held_out.find("乙方应当按照约定的时间和地点交付货物并提供发票") is None
+
+
 def test_a_short_held_out_text_is_found_whole() -> None:
     held_out = HeldOut(["due today"], ngram=13)
     assert held_out.find("The fee is due today.") == "due today"
     assert held_out.find("The fee is due.") is None
+    assert HeldOut(["Due!"], ngram=13).find("The fee is due.") is None

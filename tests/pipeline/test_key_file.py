@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import os
 import random
+import resource
 
+import pytest
+
+from katsuo.errors import StoreError
 from katsuo.pipeline import key_file
 from katsuo.pipeline.key_file import KeyFile, RecordFile
 
@@ -80,3 +85,18 @@ def test_records_come_back_by_number() -> None:
     records[3], records[0] = b"dddd", b"aaaa"
     assert (records[3], records[0], records[9]) == (b"dddd", b"aaaa", b"")
     records.close()
+
+
+def test_a_full_disk_is_said_and_nothing_is_half_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = RecordFile(8)
+    monkeypatch.setattr(os, "pwrite", lambda *_: 3)
+    with pytest.raises(StoreError, match="only a part"):
+        records[0] = bytes(8)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.undo()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, hard))
+    try:
+        with pytest.raises(StoreError, match="TMPDIR"):
+            records[1_000] = bytes(8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

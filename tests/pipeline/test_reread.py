@@ -35,7 +35,7 @@ class Reader:
         self.asked.append((prompts, sampling))
         if len(self.asked) == 1:
             return [Completion(self.first, new_tokens=5) for _ in prompts]
-        return [Completion(text, new_tokens=2) for text in self.again]
+        return [one if isinstance(one, Completion) else Completion(one, new_tokens=2) for one in self.again]
 
 
 def answer(engine, task="exqa", *, codec="bonito-v1", readings=1):
@@ -90,6 +90,25 @@ def test_free_answers_are_not_read_again(task):
     outcome = answer(engine := Reader(pair, []), task)
     assert len(outcome.examples) == 3
     assert engine.asked[1][0] == []
+
+
+def test_an_option_is_the_same_by_its_label_its_text_or_both():
+    asked = "{{context}}\nWhat opened in 1932?\nA. the bridge\nB. the harbour"
+    engine = Reader(join_pair(asked, "the bridge"), ["A. the bridge", "A", "B"])
+    outcome = answer(engine, "mcqa")
+    assert [example.passage_id for example in outcome.examples] == ["p0", "p1"]
+    assert [(reject.reason, reject.detail) for reject in outcome.rejects] == [(Reason.READINGS, "B")]
+
+
+def test_a_reading_that_an_engine_could_not_give_is_said_to_be_that():
+    engine = Reader(join_pair("{{context}}\nWhen did the bridge open?", "1932"), [])
+    engine.again = ["1932", Completion(finish="error", error="503"), Completion(finish="too_long")]
+    outcome = answer(engine)
+    assert [example.passage_id for example in outcome.examples] == ["p0"]
+    assert [(one.reason, one.detail) for one in outcome.rejects] == [
+        (Reason.ENGINE_ERROR, "503"),
+        (Reason.TOO_LONG, ""),
+    ]
 
 
 def test_nothing_is_asked_twice_unless_wanted():

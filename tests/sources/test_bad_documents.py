@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from random import Random
 
 import pytest
 from document_builders import CAFE, FLAKES, make_docx, make_epub, make_pdf
@@ -100,12 +101,40 @@ def test_a_word_document_with_a_password_is_encrypted(docs, read):
 
 
 def test_an_archive_that_unpacks_to_more_than_the_limit_is_refused_unopened(docs, read, monkeypatch):
-    monkeypatch.setattr("katsuo.sources.markup._MAX_UNPACKED_BYTES", 1 << 20)
+    monkeypatch.setattr("katsuo.sources.markup._MOST_OF_A_DOCUMENT", 1 << 20)
     with zipfile.ZipFile(docs / "a.docx", "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("word/document.xml", bytes((1 << 20) + 1))
     reject = refused(read(docs), "a.docx")
     assert reject.reason is Reason.UNREADABLE
     assert "unpacks to 1,048,577 bytes" in reject.detail
+
+
+@pytest.mark.parametrize("declared", ["gb2312", "shift_jis", "no-such-encoding"])
+def test_a_book_of_an_encoding_that_the_parser_does_not_take_is_unreadable(docs, read, declared):
+    with zipfile.ZipFile(docs / "a.epub", "w") as book:
+        book.writestr("META-INF/container.xml", f'<?xml version="1.0" encoding="{declared}"?><container/>')
+    assert refused(read(docs), "a.epub").reason is Reason.UNREADABLE
+
+
+@pytest.mark.parametrize("ending", ["docx", "epub"])
+def test_no_damage_to_an_archive_stops_the_reading(docs, read, ending):
+    (make_epub if ending == "epub" else make_docx)(docs / f"a.{ending}")
+    whole = (docs / f"a.{ending}").read_bytes()
+    random = Random(3)
+    outcomes = set()
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(20):
+            data[random.randrange(len(data))] = random.randrange(256)
+        (docs / f"a.{ending}").write_bytes(bytes(data))
+        outcomes.update(type(item).__name__ for item in read(docs))
+    assert outcomes == {"Document", "Reject"}
+
+
+def test_a_chapter_that_the_spine_names_many_times_is_read_once(tmp_path, read):
+    make_epub(tmp_path / "a.epub", spine=("one",) * 50)
+    [document] = read(tmp_path / "a.epub")
+    assert document.text.count("Chapter A.") == 1
 
 
 def test_a_book_under_rights_management_is_encrypted(docs, read):

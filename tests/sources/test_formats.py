@@ -96,6 +96,13 @@ def test_an_html_page_is_decoded_as_it_declares(tmp_path, read, declaration, enc
     assert document.text == "café “quoted”"
 
 
+@pytest.mark.parametrize("more", ["", "!"])
+def test_a_page_that_can_be_read_as_ascii_is_not_utf16_whatever_it_declares(tmp_path, read, more):
+    (tmp_path / "a.html").write_bytes(f'<meta charset="utf-16"><p>café{more}</p>'.encode())
+    [document] = read(tmp_path / "a.html")
+    assert document.text == f"café{more}"
+
+
 def test_a_book_is_read_in_the_order_of_its_spine(library, read):
     [document] = read(library / "book.epub")
     assert document.text.index("Chapter B.") < document.text.index("Chapter A.")

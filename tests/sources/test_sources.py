@@ -55,6 +55,17 @@ def test_the_fingerprint_does_not_see_a_touch(library, recipe):
     assert fingerprint(recipe(library)) == before
 
 
+def test_a_run_folder_is_no_document(library, read, recipe):
+    before = {item.source for item in read(library)}
+    for name in ("passages", "done"):
+        (library / "run" / name).mkdir(parents=True)
+    (library / "run" / "recipe.yaml").write_text("tasks: [ynqa]")
+    hash_before = fingerprint(recipe(library))
+    (library / "run" / "passages" / "notes.txt").write_text("A passage.")
+    assert {item.source for item in read(library)} == before
+    assert fingerprint(recipe(library)) == hash_before
+
+
 def test_hidden_files_and_folders_are_left_out(library, read):
     (library / ".git").mkdir()
     (library / ".git" / "a.txt").write_text("x")

@@ -46,6 +46,17 @@ def test_a_parquet_file_without_the_text_column_is_an_error_that_lists_the_colum
         open_sources(recipe(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_an_empty_table_is_an_empty_document(table, read, name):
+    [reject] = read(table(name, ""))
+    assert reject.reason is Reason.EMPTY_DOCUMENT
+
+
+def test_a_first_line_of_json_without_the_text_column_spoils_itself_alone(table, read):
+    found = outcome(read(table("a.jsonl", '{"id": 0}\n{"id": 1, "text": "x"}\n')))
+    assert found == [("row=0", Reason.UNREADABLE), ("row=1", "x")]
+
+
 def test_the_text_column_is_chosen_by_the_recipe(table, read):
     assert outcome(read(table("a.csv", "id,body\n1,x\n"), text_column="body")) == [("row=0", "x")]
 

@@ -28,6 +28,7 @@ def test_the_chat_prompt_opens_alike_for_every_passage() -> None:
     [
         ("no separator at all", Reason.PARSE_FAILURE),
         ("one\n<|pipe|>\ntwo\n<|pipe|>\nthree", Reason.PARSE_FAILURE),
+        ("one\n<|pipe|>\ntwo\n<|tasktype|>\nthree", Reason.PARSE_FAILURE),
         ("\n<|pipe|>\nonly a response", Reason.EMPTY_PART),
         ("only an instruction\n<|pipe|>\n \n", Reason.EMPTY_PART),
     ],

@@ -67,7 +67,7 @@ class ProgressLines:
 
 def print_summary(path: Path, summary: Summary) -> None:
     """Print the ledger: what went in, what was kept, and what was left out for which reason."""
-    table = Table(title=f"{path}", title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(title=escape(str(path)), title_justify="left", show_edge=False, pad_edge=False)
     for name in ("", "in", "kept", "left out"):
         table.add_column(name, justify="left" if not name else "right")
     left_out = sum(summary.documents_rejected.values())
@@ -82,7 +82,8 @@ def print_summary(path: Path, summary: Summary) -> None:
         table.add_row(f"  kept: {task_type}", "", str(kept), "")
     Console().print(table)
     Console().print(
-        f"{summary.kept} examples in {summary.seconds:.0f} s; next: katsuo export {path} --format trl", highlight=False
+        f"{summary.kept} examples in {summary.seconds:.0f} s; next: katsuo export {escape(str(path))} --format trl",
+        highlight=False,
     )
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from hashlib import blake2b
 
 from katsuo.pipeline.key_file import KeyFile
 from katsuo.pipeline.similar import NearDuplicates
+from katsuo.pipeline.words import words_of
 from katsuo.records import Document, Passage, Reason, Reject
 from katsuo.tasks.codec import find_marker
-
-_WORDS = re.compile(r"\w+")
 
 
 class DocumentFilter:
@@ -43,7 +41,7 @@ class PassageFilter:
         """Give the reject of a passage that is not to be asked about, None for one that is."""
         if marker := find_marker(passage.text):
             return _reject(passage, Reason.CONTROL_MARKER, marker)
-        if not _WORDS.search(passage.text):
+        if not words_of(passage.text):
             return _reject(passage, Reason.EMPTY_PASSAGE, passage.text[:80])
         if self._held_out and (shared := self._held_out.find(passage.text)):
             return _reject(passage, Reason.HELD_OUT, shared)
@@ -60,21 +58,22 @@ class HeldOut:
     """
     Find passages that share a run of `ngram` words with held-out texts.
 
-    A held-out text of fewer words is found where a passage holds all of them in a row.
+    A held-out text of fewer words is found where a passage holds all of them in a row; one of a single word is not
+    looked for.
     Does not measure paraphrases of the held-out texts.
     """
 
     def __init__(self, texts: Iterable[str], ngram: int) -> None:
         self._runs: dict[int, set[str]] = {}
         for text in texts:
-            words = _WORDS.findall(text.casefold())
+            words = words_of(text)
             size = min(ngram, len(words))
-            if size:
+            if size > 1:
                 self._runs.setdefault(size, set()).update(_ngrams(words, size))
 
     def find(self, text: str) -> str | None:
         """Give the first shared run of words, None where nothing is shared."""
-        words = _WORDS.findall(text.casefold())
+        words = words_of(text)
         for size, known in self._runs.items():
             for run in _ngrams(words, size):
                 if run in known:

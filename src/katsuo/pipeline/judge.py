@@ -28,7 +28,9 @@ class Origin:
         return f"{self.info.model}@{self.info.revision}"
 
 
-_FINISH_REASONS = {"too_long": Reason.TOO_LONG, "error": Reason.ENGINE_ERROR, "length": Reason.UNFINISHED}
+NOT_ANSWERED = {"too_long": Reason.TOO_LONG, "error": Reason.ENGINE_ERROR}
+"""Ends of a completion that is no answer at all."""
+_FINISH_REASONS = {**NOT_ANSWERED, "length": Reason.UNFINISHED}
 
 
 def judge(prompt: Prompt, completion: Completion, *, task: TaskType, origin: Origin) -> Example | Reject:

@@ -8,6 +8,8 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
 
+from katsuo.errors import StoreError
+
 _ENTRY = struct.Struct("<QI")
 _HEAD = struct.Struct("<II")
 _ENTRIES = 42
@@ -145,5 +147,17 @@ class _File:
         return os.pread(self._number, self._size, place * self._size)
 
     def write(self, place: int, piece: bytes) -> None:
-        """Write a piece, or the beginning of one."""
-        os.pwrite(self._number, piece, place * self._size)
+        """Write a piece, or the beginning of one; raise `StoreError` where the disk is full."""
+        try:
+            written = os.pwrite(self._number, piece, place * self._size)
+        except OSError as error:
+            raise _full(error.strerror) from error
+        if written < len(piece):
+            raise _full("only a part was written")
+
+
+def _full(why: str | None) -> StoreError:
+    return StoreError(
+        f'cannot write an index to "{tempfile.gettempdir()}": {why}',
+        hint="free some space, or set TMPDIR to another disk",
+    )

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from katsuo.config import Sampling
-from katsuo.pipeline.judge import reject
+from katsuo.pipeline.judge import NOT_ANSWERED, reject
 from katsuo.records import Completion, Example, Prompt, Reason, Reject
 from katsuo.tasks import TaskType
 from katsuo.tasks.checks import normalise
 from katsuo.tasks.codec import Codec, Pair, parse_pair
-from katsuo.tasks.shapes import Labels, Options, Span
+from katsuo.tasks.shapes import Labels, Option, Options, Span, find_options
 
 Judged = Example | Reject
 Ask = Callable[[Sequence[Prompt], Sampling], Sequence[Completion | None]]
@@ -46,8 +46,12 @@ class Readings:
         for number, (place, example) in enumerate(first.items()):
             own = answers[number * self.count : (number + 1) * self.count]
             known = [answer.text.strip() for answer in own if answer]
+            failed = next((answer for answer in own if answer and answer.finish in NOT_ANSWERED), None)
             if len(known) < self.count:
                 outcomes[place] = None
+            elif failed:
+                reason, text = NOT_ANSWERED[failed.finish], completions[place].text
+                outcomes[place] = reject(prompts[place], reason, detail=failed.error, text=text)
             elif other := self._disagreeing(example, known):
                 text = completions[place].text
                 outcomes[place] = reject(prompts[place], Reason.READINGS, detail=" / ".join(other), text=text)
@@ -56,7 +60,9 @@ class Readings:
     def _disagreeing(self, example: Example, known: Sequence[str]) -> list[str]:
         """Give the answers that differ where they are at least half of all, the example's own included."""
         task = self.tasks[example.task_type]
-        other = [text for text in known if not is_same_answer(task, example.response, text)]
+        options = find_options(example.instruction) if isinstance(task.answer, Options) else []
+        asked, given = _named(options, example.response), [_named(options, text) for text in known]
+        other = [text for text, one in zip(known, given, strict=True) if not is_same_answer(task, asked, one)]
         return other if 2 * len(other) >= self.count + 1 else []
 
     @property
@@ -78,6 +84,16 @@ class Readings:
         task = self.tasks[prompt.task_type]
         text, messages = self.codec.render_question(task, prompt.passage.text, pair.instruction)
         return replace(prompt, seed=prompt.seed ^ number, text=text, messages=messages, constraint=None)
+
+
+def _named(options: Sequence[Option], answer: str) -> str:
+    """Give the text of the option that an answer names by its label, its text or both; else the answer."""
+    said = normalise(answer)
+    for option in options:
+        label, text = normalise(option.label), normalise(option.text)
+        if said in (label, text, f"{label} {text}") and said:
+            return option.text
+    return answer
 
 
 def is_same_answer(task: TaskType, first: str, second: str) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Sequence
 
 from rensa import RMinHash
 
 from katsuo.pipeline.key_file import KeyFile, RecordFile
+from katsuo.pipeline.words import words_of
 
 BANDS = 10
 ROWS_PER_BAND = 4
@@ -16,7 +16,6 @@ NUM_PERM = BANDS * ROWS_PER_BAND
 """40 permutations in 10 bands: a pair of Jaccard similarity 0.8 meets in one with probability 0.995."""
 SHINGLE_WORDS = 3
 
-_WORDS = re.compile(r"\w+")
 _SIGNATURE = struct.Struct(f"<{NUM_PERM}I")
 
 
@@ -40,7 +39,7 @@ class NearDuplicates:
 
     def is_duplicate(self, text: str, scope: str = "") -> bool:
         """Say whether a near-duplicate of `text` came before within `scope`; remember `text` if not."""
-        words = _WORDS.findall(text.casefold())
+        words = words_of(text)
         if self.similarity >= 1.0:
             return self._is_known((hash((scope, *words)),), b"")
         shingles = _shingles(words)
@@ -58,7 +57,7 @@ class NearDuplicates:
 
         Few texts share such a scope, so they are compared outright: the Jaccard index is exact here.
         """
-        shingles = frozenset(_shingles(_WORDS.findall(text.casefold())))
+        shingles = frozenset(_shingles(words_of(text)))
         if scope != self._scope:
             self._scope, self._nearby = scope, []
         for known in self._nearby:

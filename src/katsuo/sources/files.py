@@ -50,7 +50,7 @@ _HASH_BLOCK = 1 << 20
 
 class FileSource:
     """
-    A file, or all files under a folder, hidden ones left out.
+    A file, or all files under a folder, hidden ones and the run folders of katsuo left out.
 
     Names are posix paths that begin with the folder's own name (`docs/a/b.md`), so they stay the same when the tree is
     moved. Links are followed, each folder once. A file that no reader takes, that is no regular file or that may not be
@@ -115,7 +115,7 @@ class FileSource:
             problem = Refusal(Reason.UNREADABLE, f"the folder cannot be listed: {error.strerror}")
             yield SourceShard(self._name(prefix.rstrip("/")), str(folder), "folder", problem)
             return
-        if (status.st_dev, status.st_ino) in seen:
+        if (status.st_dev, status.st_ino) in seen or (prefix and is_run({name for name, _ in entries})):
             return
         seen.add((status.st_dev, status.st_ino))
         for name, is_folder in entries:
@@ -151,6 +151,11 @@ class FileSource:
         if self._settings.include or self._settings.exclude:
             return "globs match the file's name or its path below the folder; quote them, as in --include '*.md'"
         return f"known endings: {' '.join(FORMATS)}; --include '*' reads every other file as text"
+
+
+def is_run(names: set[str]) -> bool:
+    """Say whether a folder with files and folders of these names is a run, which is no document."""
+    return {"recipe.yaml", "passages", "done"} <= names
 
 
 def is_wanted(names: tuple[str, ...], *, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:

@@ -17,8 +17,10 @@ from katsuo.sources.text import decode
 _DECLARATION_BYTES = 1024
 """How far into a page its encoding may be declared (WHATWG HTML, section 13.2.3.2)."""
 _DECLARED = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""")
-_MAX_UNPACKED_BYTES = 1 << 30
-"""A zip archive that unpacks to more is refused: an attack or a mistake, not a book."""
+_MOST_OF_A_BOOK = 1 << 30
+"""A book that unpacks to more bytes, pictures included, is refused: an attack or a mistake."""
+_MOST_OF_A_DOCUMENT = 1 << 26
+"""A Word document whose XML unpacks to more is, too: read, it takes seventy times as much memory."""
 _OLE_MAGIC = bytes.fromhex("d0cf11e0a1b11ae1")
 _CONTAINER = "{urn:oasis:names:tc:opendocument:xmlns:container}"
 _PACKAGE = "{http://www.idpf.org/2007/opf}"
@@ -39,7 +41,7 @@ def read_docx(data: bytes) -> Content | Refusal:
     """Give the text of a Word document in reading order, tracked insertions included, deletions and images left out."""
     import mammoth
 
-    refusal = _refuse_archive(data)
+    refusal = _refuse_archive(data, most=_MOST_OF_A_DOCUMENT, of=".xml")
     if refusal:
         return refusal
     try:
@@ -51,7 +53,7 @@ def read_docx(data: bytes) -> Content | Refusal:
 
 def read_epub(data: bytes) -> Content | Refusal:
     """Give the chapters of a book in the order of its spine, without the table of contents (EPUB 3.3, section 5.7)."""
-    refusal = _refuse_archive(data)
+    refusal = _refuse_archive(data, most=_MOST_OF_A_BOOK)
     if refusal:
         return refusal
     try:
@@ -59,7 +61,7 @@ def read_epub(data: bytes) -> Content | Refusal:
             chapters = [_decode_markup(archive.read(name)) for name in _spine(archive)]
     except _ProtectedError as error:
         return Refusal(Reason.ENCRYPTED, str(error))
-    except (zipfile.BadZipFile, ElementTree.ParseError, KeyError, NotImplementedError, RuntimeError, OSError) as error:
+    except Exception as error:  # unpacking and parsing a broken file may fail in any way; it is refused by name
         return _broken(error)
     texts = []
     for chapter in chapters:
@@ -84,13 +86,14 @@ def _spine(archive: zipfile.ZipFile) -> list[str]:
     items = {item.attrib["id"]: item.attrib for item in package.iter(f"{_PACKAGE}item")}
     folder = posixpath.dirname(package_name)
     chapters = [items[reference.attrib["idref"]] for reference in package.iter(f"{_PACKAGE}itemref")]
-    names = [
+    # A chapter that the spine names twice is read once (EPUB 3.3, section 5.6.2: it must not).
+    names = dict.fromkeys(
         posixpath.normpath(posixpath.join(folder, unquote(chapter["href"])))
         for chapter in chapters
         if "nav" not in chapter.get("properties", "").split()
-    ]
-    _refuse_protected(archive, names)
-    return names
+    )
+    _refuse_protected(archive, [*names])
+    return [*names]
 
 
 def _refuse_protected(archive: zipfile.ZipFile, names: list[str]) -> None:
@@ -108,18 +111,19 @@ def _parse(data: bytes) -> ElementTree.Element:
     return ElementTree.fromstring(data)  # noqa: S314 - expat limits entity expansion since 2.4.1, which all our Pythons have
 
 
-def _refuse_archive(data: bytes) -> Refusal | None:
+def _refuse_archive(data: bytes, *, most: int, of: str = "") -> Refusal | None:
+    """Refuse what is no archive, asks for a password, or unpacks to more than `most` bytes in files ending in `of`."""
     if data.startswith(_OLE_MAGIC):
         if "EncryptedPackage".encode("utf-16-le") in data:
             return Refusal(Reason.ENCRYPTED, "the document asks for a password; save it without one")
         return Refusal(Reason.UNREADABLE, "an old binary Word file; save it as .docx")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-    except zipfile.BadZipFile as error:
+            unpacked = sum(member.file_size for member in archive.infolist() if member.filename.endswith(of))
+    except Exception as error:  # as above: a damaged directory is not always called a bad archive
         return _broken(error)
-    if unpacked > _MAX_UNPACKED_BYTES:
-        return Refusal(Reason.UNREADABLE, f"unpacks to {unpacked:,} bytes, more than {_MAX_UNPACKED_BYTES:,}")
+    if unpacked > most:
+        return Refusal(Reason.UNREADABLE, f"unpacks to {unpacked:,} bytes, more than {most:,}")
     return None
 
 
@@ -128,6 +132,9 @@ def _decode_markup(data: bytes) -> str | Refusal:
 
     found = _DECLARED.search(data[:_DECLARATION_BYTES])
     declared = map_encoding_to_html5(found.group(1).decode("ascii")) if found else None
+    if declared and declared.casefold().startswith("utf-16"):
+        # What can be read as ASCII is not written so (WHATWG HTML, section 13.2.3.2).
+        declared = "utf-8"
     return decode(data, declared=declared)
 
 

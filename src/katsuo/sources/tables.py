@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from katsuo.sources.base import EMPTY, Refusal
 from katsuo.sources.text import byte_order_mark
 
 _BATCH_ROWS = 256
+_FIRST_ROWS = 100
+"""Of JSON lines, so many are looked at for the names of the columns."""
 _MAX_FIELD_CHARS = 1 << 28
 """A longer CSV field is taken for an unclosed quote."""
 _DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}
@@ -91,11 +94,8 @@ def _lone_surrogate(text: str) -> int | None:
 def _json_columns(path: Path, column: str) -> list[str] | None:
     del column
     with path.open("rb") as lines:
-        for line in lines:
-            row = _parse_line(line)
-            if isinstance(row, dict):
-                return list(row)
-    return None
+        rows = [row for line in islice(lines, _FIRST_ROWS) if isinstance(row := _parse_line(line), dict)]
+    return list(dict.fromkeys(name for row in rows for name in row)) if rows else None
 
 
 def _json_rows(path: Path, column: str) -> Iterator[Row]:
@@ -118,10 +118,10 @@ def _parse_line(line: bytes) -> object:
         return None
 
 
-def _csv_columns(path: Path, column: str, *, format: str) -> list[str]:
+def _csv_columns(path: Path, column: str, *, format: str) -> list[str] | None:
     delimiter = _delimiter(path, column, format=format)
     with _open_table(path) as lines:
-        return _header(csv.reader(lines, delimiter=delimiter))
+        return _header(csv.reader(lines, delimiter=delimiter)) or None
 
 
 def _csv_rows(path: Path, column: str, *, format: str) -> Iterator[Row]:
@@ -130,6 +130,9 @@ def _csv_rows(path: Path, column: str, *, format: str) -> Iterator[Row]:
     with _open_table(path) as lines:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         header = _header(reader)
+        if not header:
+            yield Row(0, None)  # an empty file
+            return
         place = header.index(column)
         yield from (Row(number, value) for number, value in enumerate(_csv_values(reader, header, place)))
 

@@ -14,6 +14,8 @@ from katsuo.tasks.task_type import TaskType
 SEPARATOR = "<|pipe|>"
 MARKERS = ("<|tasktype|>", "<|context|>", "<|task|>", SEPARATOR, "<|input|>", "<|output|>", PLACEHOLDER)
 """Texts with a meaning on the wire. They are plain text, not added tokens, so a passage that holds one is refused."""
+_OF_PROMPTS = ("<|tasktype|>", "<|context|>", "<|task|>")
+"""In a completion they say that the model has gone on to another prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,9 @@ def join_pair(instruction: str, response: str) -> str:
 
 
 def parse_pair(text: str) -> Pair | Reason:
-    """Read a completion: exactly one separator and two non-empty parts, or the reason why not."""
+    """Read a completion: exactly one separator, no marker of a prompt, two non-empty parts, or the reason why not."""
     instruction, separator, response = text.partition(SEPARATOR)
-    if not separator or SEPARATOR in response:
+    if not separator or any(marker in text for marker in _OF_PROMPTS) or SEPARATOR in response:
         return Reason.PARSE_FAILURE
     pair = Pair(instruction.strip(), response.strip())
     return pair if pair.instruction and pair.response else Reason.EMPTY_PART
