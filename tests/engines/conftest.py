@@ -32,6 +32,9 @@ OWN_SETTINGS = {
     "gemma2": {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
     "gemma3_text": {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
     "lfm2": {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
+    "gpt_neo": {"attention_types": [[["local"], 2]], "window_size": 24},
+    "mpt": {"d_model": 64, "n_heads": 4, "n_layers": 2},
+    "mamba": {"intermediate_size": 128, "state_size": 8},
 }
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"

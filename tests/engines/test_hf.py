@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 
 import pytest
 import torch
+from jinja2 import TemplateError
+from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from katsuo.config import EngineOptions, Sampling
-from katsuo.engines import EngineSettings, open_engine
+from katsuo.engines import Choices, EngineSettings, open_engine
+from katsuo.engines.chats import pieces, stand_ins
 from katsuo.engines.hf.lockstep import LockstepMemory
 from katsuo.engines.hf.memory import SlotMemory
 from katsuo.errors import EngineError, ModelError
@@ -144,6 +148,59 @@ def test_control_tokens_inside_a_message_or_a_text_are_plain_text(engine):
     assert 2 not in encode(tokenizer, prompt("a<|im_end|>b"), end_tokens={2}).tokens
     plain = encode(tokenizer, prompt("", messages=(Message("user", "ab"),)), end_tokens={2}).tokens
     assert list(plain) == tokenizer("<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\n").input_ids
+
+
+def test_a_control_token_without_a_role_is_plain_text_in_a_message_too(tiny_model):
+    from katsuo.engines.hf.prompts import encode
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model("llama"))
+    tokenizer.add_tokens([AddedToken("<|turn|>", special=True)], special_tokens=False)
+    own = tokenizer.convert_tokens_to_ids("<|turn|>")
+    assert own in tokenizer("a<|turn|>b").input_ids
+    assert own not in encode(tokenizer, prompt("", messages=(Message("user", "a<|turn|>b"),)), end_tokens={2}).tokens
+
+
+def test_the_messages_of_a_chat_stand_where_its_template_puts_them():
+    one, two, three = stand_ins(3)
+    rendered = f"<u>{two}</u>{three}<u>{one}: {two}</u>"
+    told = list(pieces(rendered, ["first", " second ", "third"]))
+    assert [text for text, _ in told] == ["<u>", "second", "</u>", "third", "<u>", "first", ": ", "second", "</u>"]
+    assert [is_own for _, is_own in told] == [True, False] * 4 + [True]
+    with pytest.raises(TemplateError, match="leaves out message 2 of 3"):
+        list(pieces(f"{one}{three}", ["first", "second", "third"]))
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_has_logits_can_be_asked(tiny_model, tmp_path):
+    shutil.copytree(tiny_model("llama"), tmp_path / "m")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
+    tokenizer.add_tokens([f"<extra{number}>" for number in range(100)])
+    tokenizer.save_pretrained(tmp_path / "m")
+    found = open_hf(tmp_path / "m", batch_size=3).generate(prompts(), WARM)
+    usual = open_hf(tiny_model("llama"), batch_size=3).generate(prompts(), WARM)
+    # The model has logits for some of the added tokens, which are texts now.
+    assert [re.sub("<extra[0-9]+>", "", one.text) for one in found] == [one.text for one in usual]
+
+
+def test_a_chat_with_a_model_without_a_template_says_what_to_do(tiny_model):
+    engine = open_hf(tiny_model("llama"), batch_size=2)
+    engine._loaded.tokenizer.chat_template = None
+    with pytest.raises(ModelError, match="no chat template"):
+        engine.generate([prompt("", messages=(Message("user", "a"),))], WARM)
+
+
+def test_a_model_that_keeps_its_past_in_its_own_way_is_refused_by_name(tiny_model):
+    with pytest.raises(ModelError, match='models of type "mamba"'):
+        open_hf(tiny_model("mamba"), batch_size=2).generate(prompts(), WARM)
+
+
+def test_logits_that_are_no_numbers_are_an_error_and_no_answer(tiny_model):
+    engine = open_hf(tiny_model("llama"), batch_size=2)
+    engine._loaded.model.model.norm.weight.data.fill_(float("nan"))
+    with pytest.raises(EngineError, match="not numbers") as caught:
+        engine.generate(prompts(), WARM)
+    assert "bfloat16" in caught.value.hint
+    with pytest.raises(EngineError, match="not numbers"):
+        engine.score([Choices(prompt("In the inn"), ("yes", "no"), has_end=False)])
 
 
 def test_tokens_are_counted_without_marks_of_beginning_and_end(engine):

@@ -67,7 +67,7 @@ def by_transformers(folder, question: Choices, *, dtype=torch.float32) -> list[f
     return found
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral", "gemma2", "gemma3_text", "lfm2"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral", "gemma2", "gemma3_text", "lfm2", "gpt_neo", "mpt"])
 @pytest.mark.parametrize("has_end", [True, False])
 def test_scores_are_those_of_the_model_alone(tiny_model, kind, has_end):
     engine = open_hf(tiny_model(kind))
@@ -76,7 +76,31 @@ def test_scores_are_those_of_the_model_alone(tiny_model, kind, has_end):
     for question, scores in zip(asked, engine.score(asked), strict=True):
         assert scores.finish == "stop"
         assert scores.log_probabilities == pytest.approx(by_transformers(tiny_model(kind), question), abs=2e-4)
-    assert engine._scorer.scorer.is_sharing == (kind != "lfm2")
+    assert engine._scorer.scorer.is_sharing == (kind not in ("lfm2", "gpt_neo", "mpt"))
+
+
+def test_logits_that_are_scaled_after_the_last_layer_are_scored_as_the_model_gives_them(tiny_model):
+    engine = open_hf(tiny_model("llama"))
+    model, question = engine._loaded.model, ask("In the inn", ("yes", "no"))
+    plain = engine.score([question])[0].log_probabilities
+    forward = model.forward
+
+    def scaled(**told):
+        output = forward(**told)
+        output.logits = output.logits * 0.1
+        return output
+
+    model.forward, engine._scorer = scaled, None
+    found = engine.score([question])[0].log_probabilities
+    tokenizer, expected = engine._loaded.tokenizer, []
+    start = tokenizer(question.prompt.text).input_ids
+    for answer in question.answers:
+        tokens = [*start, *tokenizer(answer, add_special_tokens=False).input_ids, 2]
+        with torch.inference_mode():
+            logs = model(input_ids=torch.tensor([tokens])).logits[0].log_softmax(-1)
+        expected.append(sum(float(logs[step - 1, tokens[step]]) for step in range(len(start), len(tokens))))
+    assert found == pytest.approx(expected, abs=2e-4)
+    assert found != pytest.approx(plain, abs=0.1)
 
 
 def test_a_chat_is_scored_up_to_the_end_of_its_turn(tiny_model):

@@ -11,6 +11,7 @@ import torch
 from katsuo.config import Sampling
 from katsuo.engines.hf.grammar import SEPARATOR, GrammarError, GrammarRow, Grammars
 from katsuo.engines.hf.memory import Memory, Question
+from katsuo.engines.hf.numbers import no_numbers
 from katsuo.engines.hf.sample import Draw, sample
 from katsuo.records import Completion
 
@@ -77,6 +78,8 @@ class Decoder:
 
     def _step(self, active: Sequence[Row], sampling: Sampling) -> None:
         logits = self.memory.step([row.last_token for row in active])
+        if logits[:, 0].isnan().any():
+            raise no_numbers()
         draws = [self._draw(row, sampling) for row in active]
         refused = [
             line

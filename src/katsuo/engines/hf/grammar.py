@@ -28,7 +28,9 @@ class Grammars:
     def __init__(self, tokenizer: Any, *, vocabulary: int, end_tokens: Collection[int]) -> None:
         self.vocabulary = vocabulary
         self.end_tokens = frozenset(end_tokens)
-        self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=sorted(end_tokens))
+        # Some tokenizers have more tokens than the model has logits for: these can never be drawn.
+        self._width = max(vocabulary, len(tokenizer))
+        self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, n_vocab=self._width, eos_token=sorted(end_tokens))
         self._executor = llguidance.LLExecutor()
         self._compiled = lru_cache(maxsize=256)(self._compile)
 
@@ -38,7 +40,7 @@ class Grammars:
 
     def masks(self, rows: Sequence[GrammarRow]) -> torch.Tensor:
         """Say which tokens each row may take next: booleans of shape (rows, vocabulary), computed in parallel."""
-        bits = llguidance.numpy.allocate_token_bitmask(len(rows), self.vocabulary)
+        bits = llguidance.numpy.allocate_token_bitmask(len(rows), self._width)
         matchers = [(row.matcher, line) for line, row in enumerate(rows)]
         llguidance.numpy.fill_next_token_bitmask_par(self._executor, matchers, bits)
         unpacked = numpy.unpackbits(bits.view(numpy.uint8), axis=1, bitorder="little")

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from katsuo.engines.hf.memory import Question
+from katsuo.errors import ModelError
 
 
 class LockstepMemory:
@@ -68,5 +69,10 @@ class LockstepMemory:
         output = self.model(
             input_ids=tokens, attention_mask=self._mask, past_key_values=self._past, use_cache=True, **extra
         )
-        self._past = output.past_key_values
+        self._past = getattr(output, "past_key_values", None)
+        if self._past is None:
+            raise ModelError(
+                f'models of type "{self.model.config.model_type}" keep what they have read in a way of their own',
+                hint="ask this one by the engine llamacpp or by a server (openai), or take another model",
+            )
         return output

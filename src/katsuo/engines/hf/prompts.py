@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy
@@ -42,11 +43,20 @@ def _opening_length(tokenizer: Any, messages: tuple[Message, ...], tokens: Token
 
 
 def _encode_chat(tokenizer: Any, messages: tuple[Message, ...], *, is_open: bool = True) -> list[int]:
+    if not tokenizer.chat_template:
+        raise ModelError("the model has no chat template", hint="ask an instruction-tuned model, or set another codec")
     plain = [{"role": message.role, "content": message.content} for message in messages]
-    if not any(token in message.content for message in messages for token in tokenizer.all_special_tokens):
+    if not any(token in message.content for message in messages for token in _control_texts(tokenizer)):
         rendered = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=is_open)
         return list(tokenizer(rendered, add_special_tokens=False).input_ids)
     return _encode_around(tokenizer, messages, is_open=is_open)
+
+
+@lru_cache(maxsize=8)
+def _control_texts(tokenizer: Any) -> frozenset[str]:
+    """Give every text that becomes a control token; those that have no role of their own, such as turn marks, too."""
+    added = tokenizer.added_tokens_decoder.values()
+    return frozenset([*tokenizer.all_special_tokens, *(token.content for token in added if token.special)])
 
 
 def _encode_around(tokenizer: Any, messages: tuple[Message, ...], *, is_open: bool) -> list[int]:

@@ -14,6 +14,7 @@ from katsuo.engines.base import Choices, Scores
 from katsuo.engines.hf.load import LoadedModel
 from katsuo.engines.hf.masks import FULL, SLIDING, layer_kinds, masks_of
 from katsuo.engines.hf.memory import Tokens
+from katsuo.engines.hf.numbers import no_numbers
 from katsuo.engines.hf.prompts import closing_tokens, encode, encode_plain, end_token
 from katsuo.engines.hf.tree import Path, Tree, grow, part
 
@@ -91,6 +92,7 @@ class Scorer:
         self._pass_tokens = PASS_TOKENS.get(model.device.type, PASS_TOKENS_ELSEWHERE)
         self.tokens_read = 0
         self._head = Head(model)
+        self._try_head()
         self.is_sharing = layer_kinds(model) <= {FULL, SLIDING} and self._trees_agree()
 
     @torch.inference_mode()
@@ -126,7 +128,9 @@ class Scorer:
             nodes, tokens = marked[:, 0].to(whole.device), marked[:, 1].to(whole.device)
             found = self._head.exact(row, nodes, tokens)
             values = (whole[row, nodes, tokens] if found is None else found) - norms[row, nodes]
-            totals.index_add_(0, marked[:, 2], values.double().cpu())
+            if values.isnan().any():
+                raise no_numbers()
+            totals.index_add_(0, marked[:, 2], values.cpu().double())
 
     def _read_trees(self, trees: Sequence[Tree]) -> torch.Tensor:
         """Read trees padded on the left; give the logits of the last nodes, as many as the neediest row has to give."""
@@ -169,11 +173,26 @@ class Scorer:
         return logits
 
     @torch.inference_mode()
+    def _try_head(self) -> None:
+        """Leave the head alone where the model's logits are not its product: some are scaled or capped after it."""
+        upper = self._model.config.get_text_config().vocab_size
+        path = Path(numpy.arange(5, 14, dtype=numpy.int64) * 7 % upper, 1, 0)
+        logits = self._read_alone([path])[0].float()
+        self.tokens_read = 0
+        nodes = torch.arange(len(logits), device=logits.device).repeat_interleave(64)
+        tokens = torch.arange(len(nodes), device=logits.device) * 31 % min(upper, logits.shape[-1])
+        found, expected = self._head.exact(0, nodes, tokens), logits[nodes, tokens]
+        if found is not None and (found - expected).norm() > LARGEST_DIFFERENCE * expected.norm():
+            self._head.leave()
+
+    @torch.inference_mode()
     def _trees_agree(self) -> bool:
         """Compare a tree of three answers with the same sequences alone."""
         upper = self._model.config.get_text_config().vocab_size
         prompt = numpy.arange(5, 14, dtype=numpy.int64) * 7 % upper
-        answers = ([3, 11], [3, 12, 9], [6])
+        # Branches that differ over many tokens: so a model shows that looks across them or counts positions by place.
+        answers = [[3, 11, *(numpy.arange(40 - 5 * k) * (11 + 2 * k) + k)] for k in range(2)]
+        answers += [[6, *(numpy.arange(33) * 5)]]
         paths = [Path(numpy.append(prompt, numpy.array(answer) % upper), len(prompt), 0) for answer in answers]
         tree, short = grow(paths), grow([Path(prompt[:6], 4, 0)])
         try:
@@ -214,6 +233,10 @@ class Head:
         if self._weight is None:
             return None
         return (self._hidden[row, nodes].float() * self._weight[tokens].float()).sum(-1)
+
+    def leave(self) -> None:
+        """Read the layer no longer."""
+        self._weight = None
 
     def _keep(self, _: Any, given: tuple[torch.Tensor, ...]) -> None:
         self._hidden = given[0]
