@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from katsuo.engines import CanScore, EngineSettings, ModelInfo, Scores, open_engine
-from katsuo.errors import EngineError, UsageError
+from katsuo.errors import EngineError, RecipeError, UsageError
 from katsuo.evaluate.ask import Examiner, normalised
 from katsuo.evaluate.fit import Fitted, fit
 from katsuo.evaluate.settings import make_settings
@@ -144,3 +144,31 @@ def test_the_fake_engine_scores_by_prompt_and_answer_alone():
     one, other = (ask.choices(question("x", choices=("a", "b")), text) for text in ("p", "q"))
     assert engine.score([one, other]) == [engine.score([one])[0], engine.score([other])[0]]
     assert engine.score([one]) != engine.score([other])
+
+
+def count_characters(texts):
+    return [len(text) for text in texts]
+
+
+def test_a_passage_without_spaces_is_cut_at_characters():
+    text = "橋は一九〇一年に開通した。" * 20
+    (cut,) = fit([question(text)], 30, count_characters)
+    assert (cut.passage, cut.tokens) == (text[:19], 30)
+    near = "あ" * 40 + "灯台守" + "い" * 40
+    (cut,) = fit([question(near, near="灯台守は誰か")], 16, count_characters)
+    assert cut.passage == "ああ灯台守"
+
+
+@pytest.mark.parametrize("by", ["none", "tokens", "bytes"])
+def test_a_choice_without_a_number_is_an_error_and_an_impossible_one_is_not(by):
+    asked = question("x", choices=("yes", "no"))
+    with pytest.raises(EngineError, match=r'no number for row 3 with template "t"(.|\n)*bfloat16 or float32'):
+        examiner(Stub(Scores((-1.0, float("nan")), (1, 1))), normalise=by).examine([asked])
+    (told,) = examiner(Stub(Scores((float("-inf"), -3.0), (1, 1))), normalise=by).examine([asked])
+    assert told.prediction == "no"
+
+
+@pytest.mark.parametrize("templates", [0, -1, []])
+def test_no_template_at_all_is_refused(templates):
+    with pytest.raises(RecipeError, match=r'"templates".* at least 1'):
+        make_settings({"templates": templates})

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 from katsuo.api import evaluate, generate
+from katsuo.cli.main import build
 from katsuo.errors import RunChangedError, RunExistsError, StoreError, UsageError
 from katsuo.evaluate import judge as judging
 from katsuo.evaluate.ask import Prediction
@@ -14,6 +16,7 @@ from katsuo.evaluate.judge import hash_of, read_sheet, summary
 from katsuo.evaluate.overlap import find_overlap
 from katsuo.evaluate.settings import EvaluateSettings
 from katsuo.evaluate.suites import Item, make_sheet, read_suite, task_suite
+from katsuo.evaluate.system import System
 
 
 def evaluate_claims(claims, output, **settings):
@@ -187,3 +190,30 @@ def test_an_overlap_is_a_run_of_words_whatever_case_and_punctuation():
     assert find_overlap(items, ["X other words here are all new Y"]).rows == ("b",)
     # Three words occur anywhere.
     assert find_overlap(items, ["is it so"]).warning == ""
+
+
+def test_an_overlap_is_found_without_spaces_and_in_other_forms_of_unicode():
+    text = "港の委員会は三月の雨の夜に集まった。"
+    items = [Item("a", 0, text, "", "", ()), Item("b", 1, "Fünf ﬁne words über alles", "", "", ())]
+    found = find_overlap(items, [f"前置き。{text}それで終わり。", "So: Fu\u0308nf fine wo\u00adrds u\u0308ber alles!"])
+    assert found.rows == ("a", "b")
+
+
+def test_a_mean_over_sets_of_other_metrics_is_in_points(claims, tmp_path):
+    rows = [{"context": f"The cat {n} sleeps.", "question": f"Who {n}?", "answers": ["cat"]} for n in range(3)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = EvaluateSettings(engine="fake", templates=1)
+    sheets = [read_sheet(task_suite("exqa"), tmp_path / "t.jsonl", settings)]
+    sheets += [read_sheet(task_suite("nli"), claims, settings)]
+    one, other = (judging.judge(System(name), sheets, tmp_path / name, settings) for name in ("one", "other"))
+    told = compare(one, other, resamples=50)
+    assert told.claim().metric == "points"
+    assert compare(one, other, sets=["exqa"], resamples=50).claim().metric == "f1"
+
+
+def test_an_evaluation_is_not_written_behind_a_url(claims):
+    with pytest.raises(UsageError, match='an evaluation is not written to "memory://scores"'):
+        evaluate_claims(claims, "memory://scores")
+    words = ["evaluate", "fake", "--task", "nli", "--data", str(claims), "--engine", "fake", "-o", "memory://scores"]
+    done = CliRunner().invoke(build(words), words)
+    assert isinstance(done.exception, UsageError)

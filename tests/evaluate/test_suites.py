@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 
 import pyarrow as pa
@@ -194,14 +195,23 @@ def test_options_may_be_a_table_of_texts_and_labels_and_no_text():
         make_sheet(suite, rename([{**row, "options": "red, blue"}], suite.columns, where=None))
 
 
-@pytest.mark.parametrize("answers", [{"text": ["at noon", "noon"], "answer_start": [1, 4]}, ["at noon", "noon"]])
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"text": ["at noon", "noon"], "answer_start": [1, 4]},
+        [{"text": "at noon", "answer_start": 1}, {"text": "noon", "answer_start": 4}],
+        ["at noon", "noon"],
+    ],
+)
 def test_gold_answers_may_be_squads_a_list_or_one_text(answers):
     suite = task_suite("exqa")
     row = {"context": "They left at noon.", "question": "When?", "answers": answers}
     (item,) = make_sheet(suite, rename([row], suite.columns, where=None)).items
     assert item.golds == ("at noon", "noon")
-    (item,) = make_sheet(suite, rename([{**row, "answers": "noon"}], suite.columns, where=None)).items
-    assert item.golds == ("noon",)
+    for one in ("noon", {"text": "noon", "answer_start": 4}):
+        (item,) = make_sheet(suite, rename([{**row, "answers": one}], suite.columns, where=None)).items
+        assert item.golds == ("noon",)
+    assert make_sheet(suite, rename([row, {**row, "answers": []}], suite.columns, where=None)).left_out == {"empty": 1}
 
 
 def test_columns_of_a_user_are_taken_by_their_usual_names_or_by_the_names_given():
@@ -261,6 +271,7 @@ def test_rows_are_read_from_every_kind_of_table(tmp_path):
     [
         ("a.jsonl", '{"a": 1}\n{', "line 2"),
         ("a.jsonl", "[1]\n", "no object"),
+        ("a.jsonl", '{"a": "\\ud83d\\ude00"}\n{"a": ["\\ud83d"]}', 'line 2 of ".*" holds half a character'),
         ("a.csv", "a,b\n1,2,3\n", "another number of fields"),
         ("a.parquet", "no", "cannot read"),
         ("a.txt", "no", "no table"),
@@ -302,3 +313,51 @@ def test_the_known_suites_ask_about_the_real_rows(shared_data, monkeypatch):
                 assert len(question.parts) == 2
                 assert item.question in "".join(question.parts)
     assert "Reddit" in "".join(template.jinja for template in load_suite("squadshifts_reddit").templates)
+
+
+def test_an_answer_that_may_be_a_text_or_a_number_is_refused():
+    suite = task_suite("mcqa")
+    row = {"context": "Two and three.", "question": "How many?", "options": ["2", "3", "4", "5"]}
+
+    def golds(**changes):
+        sheet = make_sheet(suite, rename([{**row, **changes}], suite.columns, where=None))
+        return {question.gold for question in sheet.of(sheet.items[0])}
+
+    with pytest.raises(SourceError, match='answer 2 of row 0 may be the option "2" or the option at place 2'):
+        golds(answer=2)
+    assert golds(answer="2") == {0}
+    assert golds(answer=0) == {0}
+    assert golds(answer=1, options=["0", "1", "2"]) == {1}
+    with pytest.raises(SourceError, match="none of its options"):
+        golds(answer="²")
+
+
+def test_a_label_that_is_unknown_is_told_with_what_to_fill_in():
+    suite = task_suite("nli")
+    rows = [{"premise": "It rains.", "hypothesis": word, "label": word} for word in ("SUPPORTS", "REFUTES")]
+    with pytest.raises(SourceError) as caught:
+        make_sheet(suite, rename(rows, suite.columns, where=None))
+    assert 'has the label "REFUTES", which is not among: entailment, neutral, contradiction' in caught.value.message
+    assert caught.value.hint.endswith("for each of those, in that order; in the data stand: REFUTES, SUPPORTS")
+    assert '--labels "' not in caught.value.hint  # the order in which they occur is not that of the suite
+
+
+def test_labels_that_differ_only_by_case_are_refused():
+    suite = task_suite("sentiment")
+    rows = [{"text": "Lovely.", "label": "good"}, {"text": "Fine.", "label": "Good"}, {"text": "No.", "label": "bad"}]
+    with pytest.raises(SourceError, match='the labels "Good" and "good", which differ only by case'):
+        make_sheet(suite, rename(rows, suite.columns, where=None))
+
+
+def test_labels_that_occur_may_be_given_whatever_the_templates_choose_from(tmp_path):
+    suite = read_suite(changed(tmp_path, 'labels: ["yes", "no"]', "labels: []"))
+    assert suite.relabelled(["no", "yes"]).labels == ("no", "yes")
+
+
+def test_a_csv_field_may_be_long(tmp_path):
+    (tmp_path / "a.csv").write_text(f"text,answer\n{'long ' * 40_000},yes\n", encoding="utf-8")
+    limit = csv.field_size_limit(131_072)
+    try:
+        assert len(read_rows(tmp_path / "a.csv")[0]["text"]) == 200_000
+    finally:
+        csv.field_size_limit(limit)

@@ -64,9 +64,13 @@ def test_every_answer_of_the_quick_example_stands_in_its_passage() -> None:
         ({"prompted": {"seed": 3}}, r'"prompted.seed" is made by the experiment'),
         ({"sets": {"mine": {**SET, "generate": {"limit": 3}}}}, r"sets\.mine\.generate\.limit"),
         ({"adapt": {"max_step": 3}}, "max_steps"),
+        ({"adapt": {"seed": 3}}, r'"adapt.seed" is made by the experiment\nhint: say it with seeds'),
+        ({"sets": {"mine": {**SET, "adapt": {"seed": 3}}}}, r'"sets\.mine\.adapt\.seed" is made by the experiment'),
         ({"evaluate": {"templats": 3}}, "templates"),
         ({"baselines": ["guessing"]}, "baselines"),
         ({"seeds": []}, "seeds"),
+        ({"seeds": [0, 1, 0]}, "a seed is given twice"),
+        ({"evaluate": {"templates": 0}}, "at least 1"),
         ({"test_share": 0}, "test_share"),
     ],
 )
@@ -105,3 +109,13 @@ def test_the_task_type_of_a_suite_is_generated_unless_the_set_names_others() -> 
     assert experiment_from({"sets": {"mine": SET}}).generate_recipe("mine").tasks == ("yes-no question answering",)
     several = experiment_from({"sets": {"mine": {**SET, "tasks": ["exqa", "nli"]}}})
     assert several.generate_recipe("mine").tasks == ("exqa", "nli")
+
+
+def test_a_set_lays_its_training_over_that_of_all_and_keeps_the_rest_of_a_group() -> None:
+    own = {**SET, "adapt": {"data": {"held_out": 3}, "recipe": "paper", "adapter.rank": 8}}
+    told = {"data": {"max_tokens": 300, "held_out": 9}, "adapter": {"alpha": 4.0}, "recipe": "laptop"}
+    made = experiment_from({"sets": {"mine": own, "other": SET}, "adapt": told})
+    recipe, other = made.train_recipe("mine"), made.train_recipe("other")
+    assert (recipe.data.max_tokens, recipe.data.held_out) == (300, 3)
+    assert (recipe.adapter.rank, recipe.adapter.alpha, recipe.quantization) == (8, 4.0, "nf4")
+    assert (other.data.max_tokens, other.data.held_out, other.quantization) == (300, 9, "none")

@@ -10,10 +10,14 @@ from bridges import PLACES, recipe, write_rows
 
 from katsuo.errors import SourceError
 from katsuo.evaluate.suites import Item
+from katsuo.experiment.__main__ import STAGES
 from katsuo.experiment.folder import ExperimentFolder, open_folder
+from katsuo.experiment.plan import plan
+from katsuo.experiment.rehearse import rehearse
 from katsuo.experiment.settings import experiment_from
-from katsuo.experiment.split import split_documents, split_set
+from katsuo.experiment.split import named_documents, split_documents, split_set
 from katsuo.records import Document
+from katsuo.store import Run
 
 LONG = (
     "The committee of the old harbour town met on a rainy evening in March to speak of the lighthouse and its keeper."
@@ -137,3 +141,81 @@ def test_further_labelled_rows_are_added_for_the_upper_bound(bridges: tuple[Path
     folder = open_folder(tmp_path / "out", experiment_from(told))
     split_set(folder, "bridges")
     assert len(lines(folder.split("bridges") / "labelled.jsonl")) == 8
+
+
+def test_a_document_without_spaces_or_in_another_form_of_unicode_is_held_out() -> None:
+    harbour, other = (
+        "港の委員会は三月の雨の夜に集まり、灯台について話した。",
+        "市場では陶工が毎週土曜日に器を売っていた。",
+    )
+    documents = [Document("a.txt", f"前置き。{harbour}終わり。"), Document("b.txt", other * 3)]
+    assert split_documents(documents, [item(0, harbour)], [""]).held_out == ["a.txt"]
+    # What a program that sets type makes of it: soft hyphens, ligatures, marks beside their letters.
+    odd = LONG.replace("committee", "com\u00admittee").replace("of the", "o\ufb00 the").replace("rainy", "rai\u0301ny")
+    plain = LONG.replace("of the", "off the").replace("rainy", "ra\u00edny")
+    assert split_documents([Document("a.txt", odd)], [item(0, plain)], [""]).held_out == ["a.txt"]
+
+
+def test_a_passage_of_a_few_words_has_no_document_of_its_own() -> None:
+    documents = [Document("a.txt", f"Yes. {LONG}"), Document("b.txt", f"Yes, they met again. {OTHER}")]
+    for passage in ("Yes", "the old harbour town"):
+        assert split_documents(documents, [item(0, passage)], [""]).held_out == []
+    assert split_documents(documents, [item(0, "of the old harbour town")], [""]).held_out == ["a.txt"]
+
+
+def test_a_document_may_have_a_number_for_its_name(tmp_path: Path) -> None:
+    rows = [{"document": 0}, {"document": None}, {}]
+    items = [item(number, LONG) for number in range(3)]
+    assert named_documents(rows, items, "document", tmp_path) == ["0", "", ""]
+
+
+def feelings(rows: Path, answers: list[str]) -> None:
+    """Give each bridge's rows one of these labels in place of what they ask."""
+    told = [json.loads(line) for line in rows.read_text().splitlines()][::8]
+    for number, (row, answer) in enumerate(zip(told, answers, strict=True)):
+        told[number] = {"text": row["passage"], "label": answer}
+    rows.write_text("".join(json.dumps(row) + "\n" for row in told))
+
+
+def test_test_rows_and_labelled_rows_are_asked_with_the_labels_of_both(
+    bridges: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feelings(bridges[1], ["glad", "sad", "calm", "angry"])
+    further = tmp_path / "more.jsonl"
+    further.write_text(json.dumps({"text": OTHER, "label": "bored"}))
+    told = recipe(*bridges, "model", test_share=0.5)
+    told["sets"]["bridges"] |= {"task": "sentiment", "labelled": str(further)}
+    folder = open_folder(tmp_path / "out", experiment_from(told))
+    rehearse(folder)
+    split_set(folder, "bridges")
+    place, labels = folder.split("bridges"), ["angry", "bored", "calm", "glad", "sad"]
+    assert json.loads((place / "split.json").read_text())["labels"] == labels
+    assert {len(lines(place / "test.jsonl")), len(lines(place / "labelled.jsonl"))} == {2, 3}
+    stage = next(stage for stage in plan(folder) if stage.name == "bridges/evaluate-zero-shot")
+    command = list(stage.command())
+    assert json.loads(command[command.index("--labels") + 1]) == labels
+    monkeypatch.setattr("katsuo.train.load.token_counter", lambda _: lambda texts: [len(one.split()) for one in texts])
+    STAGES["supervised"](folder, "bridges", "0")
+    examples = list(Run(folder.run("bridges", 0, "supervised")).examples())
+    assert len(examples) == 3
+    assert all(all(label in one.instruction for label in labels) for one in examples)
+
+
+def test_labels_that_differ_only_by_case_between_two_files_are_refused(
+    bridges: tuple[Path, Path], tmp_path: Path
+) -> None:
+    feelings(bridges[1], ["glad", "sad", "calm", "angry"])
+    (tmp_path / "more.jsonl").write_text(json.dumps({"text": OTHER, "label": "Glad"}))
+    told = recipe(*bridges, "model", test_share=0.5)
+    told["sets"]["bridges"] |= {"task": "sentiment", "labelled": str(tmp_path / "more.jsonl")}
+    with pytest.raises(SourceError, match='"Glad" and "glad", which differ only by case'):
+        split_set(open_folder(tmp_path / "out", experiment_from(told)), "bridges")
+
+
+def test_a_set_of_written_answers_has_no_labels(bridges: tuple[Path, Path], tmp_path: Path) -> None:
+    told = recipe(*bridges, "model")
+    told["sets"]["bridges"]["task"] = "exqa"
+    folder = open_folder(tmp_path / "out", experiment_from(told))
+    split_set(folder, "bridges")
+    stage = next(stage for stage in plan(folder) if stage.name == "bridges/evaluate-zero-shot")
+    assert "--labels" not in stage.command()

@@ -77,3 +77,16 @@ def test_a_question_that_was_not_answered_is_no_sign_of_forgetting(
     with pytest.raises(EngineError, match="a general question was not answered: the credit is used up"):
         measure(System("fake"), tmp_path, EvaluateSettings(engine="fake"), Forgetting())
     assert not (tmp_path / "general.json").exists()
+
+
+def test_a_model_that_gives_no_number_has_no_perplexity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = FakeEngine.score
+
+    def without(self: FakeEngine, asked: Any) -> list[Any]:
+        first, *others = scored(self, asked)
+        return [replace(first, log_probabilities=(float("nan"),)), *others]
+
+    monkeypatch.setattr(FakeEngine, "score", without)
+    with pytest.raises(EngineError, match="no number for a general text"):
+        measure(System("fake"), tmp_path, EvaluateSettings(engine="fake"), Forgetting())
+    assert not (tmp_path / "general.json").exists()

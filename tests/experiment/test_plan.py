@@ -12,11 +12,14 @@ from typer.testing import CliRunner
 from katsuo import api
 from katsuo.cli.main import build
 from katsuo.config import recipe_from
+from katsuo.errors import UsageError
+from katsuo.evaluate.settings import make_settings
 from katsuo.experiment.folder import ExperimentFolder, open_folder
 from katsuo.experiment.plan import plan
 from katsuo.experiment.results import gather
 from katsuo.experiment.settings import OURS, experiment_from
 from katsuo.places import write_json
+from katsuo.settings import read_pairs
 from katsuo.store import create_run
 
 SUITE = """\
@@ -84,3 +87,21 @@ def test_a_report_needs_nothing_that_the_recipe_named(
     bridges[1].unlink()
     page, *_ = api.report(tmp_path / "out")
     assert "nothing to compare with" in page.read_text(encoding="utf-8")
+
+
+def test_settings_of_the_evaluation_reach_it_as_they_are(bridges: tuple[Path, Path], tmp_path: Path) -> None:
+    template = "Frage 😀:\t{instruction}\u2028\x7f«Antwort»:\n"
+    told = {"templates": 2, "prompt_template": template, "style": "template", "engine_options": {"dtype": "float32"}}
+    folder = open_folder(tmp_path / "out", experiment_from(recipe(*bridges, "model", evaluate=told)))
+    stage = next(stage for stage in plan(folder) if stage.name == "bridges/evaluate-zero-shot")
+    command = list(stage.command())
+    pairs = [command[place + 1] for place, word in enumerate(command) if word == "--set"]
+    assert make_settings(read_pairs(pairs, such_as="x=1")) == folder.experiment.evaluate_settings()
+
+
+def test_an_experiment_is_not_planned_behind_a_url(bridges: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe(*bridges, "model")))
+    words = ["run", str(tmp_path / "recipe.yaml"), "-o", "memory://out", "--plan"]
+    done = CliRunner().invoke(build(words), words)
+    assert isinstance(done.exception, UsageError)
+    assert 'an experiment is not written to "memory://out"' in str(done.exception)

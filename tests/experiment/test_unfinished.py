@@ -13,11 +13,21 @@ from katsuo.errors import UsageError
 from katsuo.evaluate.settings import EvaluateSettings
 from katsuo.evaluate.system import System
 from katsuo.experiment.folder import ZERO_SHOT, ExperimentFolder, open_folder
+from katsuo.experiment.forgetting import forgetting_of
 from katsuo.experiment.general import measure
 from katsuo.experiment.plan import plan
-from katsuo.experiment.results import warnings_of
+from katsuo.experiment.results import gather, warnings_of
 from katsuo.experiment.settings import Forgetting, experiment_from
 from katsuo.experiment.split import TEST, split_set
+
+SUITE = """\
+name: mine
+passage: "{{ passage }}"
+gold: "{{ answer }}"
+labels: ["yes", "no"]
+templates:
+- {name: below, jinja: "{{ passage }} Is it so: {{ question }}"}
+"""
 
 
 @pytest.fixture
@@ -91,3 +101,40 @@ def test_tokens_of_an_evaluation_are_counted(folder: ExperimentFolder) -> None:
     measure(System("fake"), folder.general("bridges", 0, ZERO_SHOT), EvaluateSettings(engine="fake"), Forgetting())
     stage = next(stage for stage in plan(folder) if stage.name == "general-zero-shot")
     assert (stage.spent() or (0, ""))[0] > 12 * 30
+
+
+@pytest.mark.parametrize("what", ["requests", "suites"])
+def test_general_abilities_that_were_asked_about_differently_are_not_compared(
+    folder: ExperimentFolder, bridges: tuple[Path, Path], tmp_path: Path, what: str
+) -> None:
+    suite = tmp_path / "general.yaml"
+    suite.write_text(SUITE)
+    settings = EvaluateSettings(engine="fake")
+    for system in (ZERO_SHOT, "katsuo"):
+        forgetting = Forgetting(suites=(str(suite),), data=str(bridges[1]), built_in=what == "requests")
+        measure(System("fake"), folder.general("bridges", 0, system), settings, forgetting)
+        if system == ZERO_SHOT:
+            assert "sets" in forgetting_of(folder)
+            if what == "suites":
+                suite.write_text(SUITE.replace("Is it so", "Say"))
+    if what == "requests":
+        assert set(forgetting_of(folder)["items"]) == {"perplexity", "requests followed", "mine"}
+        held = folder.general("bridges", 0, "katsuo") / "general.json"
+        held.write_text(held.read_text().replace("hot", "warm"))
+    with pytest.raises(UsageError, match='"bridges": not all that was asked of katsuo and zero-shot about general'):
+        forgetting_of(folder)
+
+
+def test_a_mean_over_sets_of_other_metrics_is_in_points(bridges: tuple[Path, Path], tmp_path: Path) -> None:
+    told = recipe(*bridges, "model", evaluate={"templates": 2})
+    told["sets"]["spans"] = {**told["sets"]["bridges"], "task": "exqa"}
+    folder = open_folder(tmp_path / "out", experiment_from(told))
+    for name, task in (("bridges", "ynqa"), ("spans", "exqa")):
+        split_set(folder, name)
+        for system in ("katsuo", ZERO_SHOT):
+            place = folder.scores(name, 0, system)
+            data = folder.split(name) / TEST
+            api.evaluate("fake", place, task=task, data=data, engine="fake", templates=2)
+    results = gather(folder)
+    assert results["metric"] == "points"
+    assert results["verdict"].startswith("0.0 points over zero-shot")

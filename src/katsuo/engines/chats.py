@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from jinja2 import TemplateError
+from jinja2 import TemplateRuntimeError
 
 _STAND_IN = "\ue000{}\ue001"
 """Stands for a message while the template is rendered: characters of private use, with the message's number."""
@@ -27,7 +27,7 @@ def pieces(rendered: str, contents: Sequence[str]) -> Iterator[tuple[str, bool]]
     parts = _STOOD_IN.split(rendered)
     missing = {*range(len(contents))} - {int(number) for number in parts[1::2]}
     if missing:
-        raise TemplateError(f"it leaves out message {min(missing) + 1} of {len(contents)}")
+        raise TemplateRuntimeError(f"it leaves out message {min(missing) + 1} of {len(contents)}")
     for place, part in enumerate(parts):
         if place % 2:
             yield contents[int(part)].strip(), False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -118,6 +119,7 @@ class Examiner:
                 f"{scores.error or 'it is too long for the model'}",
                 hint="lower --max-prompt-tokens",
             )
+        check_numbers(scores, f'row {question.item.row} with template "{question.template}"')
         values = normalised(scores, question.choices, self.settings.normalise)
         choice = values.index(max(values))
         is_right = 100.0 * (choice == question.gold)
@@ -159,6 +161,15 @@ class _Fitted:
     @property
     def cut_chars(self) -> int:
         return len(self.question.instruction()) - len(self.instruction)
+
+
+def check_numbers(scores: Scores, what: str) -> None:
+    """Raise `EngineError` for log-probabilities that are no numbers; what cannot be (minus infinity) is one."""
+    if any(math.isnan(value) for value in scores.log_probabilities):
+        raise EngineError(
+            f"the model gives no number for {what}: its log-probabilities are NaN",
+            hint="its number format may be too narrow: set engine_options.dtype (--dtype) to bfloat16 or float32",
+        )
 
 
 def normalised(scores: Scores, choices: Sequence[str], by: str) -> list[float]:

@@ -44,7 +44,7 @@ def compare(
             )
     gains = {name: _gain(system, baseline, name, seed, resamples) for name in names}
     metrics = {system.scores["sets"][name]["metric"] for name in names}
-    metric = metrics.pop() if len(metrics) == 1 else "f1"
+    metric = metrics.pop() if len(metrics) == 1 else "points"
     return Comparison(system.name, baseline.name, gains, mean_gain(list(gains.values())), metric)
 
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import numpy
 
 from katsuo.evaluate.suites.items import Question
+from katsuo.pipeline.words import words_of
 
 CountTokens = Callable[[Sequence[str]], list[int]]
 _WORD = re.compile(r"\S+")
+_CHARACTER = re.compile(r"\S")
 _LETTERS = re.compile(r"\w+")
 
 
@@ -29,8 +31,8 @@ def fit(questions: Sequence[Question], limit: int, count_tokens: CountTokens) ->
     Give for each question the passage that leaves its instruction within `limit` tokens.
 
     The whole passage where that fits; else its beginning, or the run of words that shares most with `near`, cut at
-    words. All questions about one item get the same part of its passage, that which fits the longest of them: so they
-    are asked about the same text, and begin alike.
+    words, or at characters where not even one word fits. All questions about one item get the same part of its passage,
+    that which fits the longest of them: so they are asked about the same text, and begin alike.
     """
     counts = count_tokens([question.instruction() for question in questions])
     fitted = [Fitted(one.item.passage, count) for one, count in zip(questions, counts, strict=True)]
@@ -63,19 +65,33 @@ def _fit_alone(question: Question, limit: int, count_tokens: CountTokens) -> Fit
 
 
 def _cut(question: Question, limit: int, count_tokens: CountTokens) -> str | None:
+    if count_tokens([question.instruction("")])[0] > limit:
+        return None
+    passage, near = question.item.passage, question.item.near
+    words = [found.span() for found in _WORD.finditer(passage)]
+    weights = _weights([passage[start:end] for start, end in words], near)
+    if cut := _largest(question, words, weights, limit, count_tokens):
+        return cut
+    # Not even one word fits: a script without spaces, or no words at all.
+    characters = [found.span() for found in _CHARACTER.finditer(passage)]
+    shared = {word for word in words_of(near) if len(word) == 1}
+    return _largest(question, characters, [float(passage[at] in shared) for at, _ in characters], limit, count_tokens)
+
+
+def _largest(
+    question: Question, pieces: Sequence[tuple[int, int]], weights: Sequence[float], limit: int,
+    count_tokens: CountTokens,
+) -> str:  # fmt: skip
+    """Give as many pieces of the passage in a row as fit, those that weigh most; nothing where not even one fits."""
     passage = question.item.passage
-    words = [(found.start(), found.end()) for found in _WORD.finditer(passage)]
-    weights = _weights([passage[start:end] for start, end in words], question.item.near)
 
     def window(size: int) -> str:
         if not size:
             return ""
         start = _best_start(weights, size)
-        return passage[words[start][0] : words[start + size - 1][1]]
+        return passage[pieces[start][0] : pieces[start + size - 1][1]]
 
-    low, high = 0, len(words)
-    if count_tokens([question.instruction("")])[0] > limit:
-        return None
+    low, high = 0, len(pieces)
     while low < high:
         middle = (low + high + 1) // 2
         if count_tokens([question.instruction(window(middle))])[0] <= limit:

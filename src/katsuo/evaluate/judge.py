@@ -18,9 +18,10 @@ from katsuo.evaluate.metrics import majority, score_labels
 from katsuo.evaluate.overlap import Overlap, find_overlap, texts_of
 from katsuo.evaluate.settings import EvaluateSettings, identity
 from katsuo.evaluate.suites import Sheet, Suite, make_sheet
-from katsuo.evaluate.suites.items import portions
+from katsuo.evaluate.suites.items import gold_labels, portions
 from katsuo.evaluate.suites.rows import find_data, read_rows, rename
 from katsuo.evaluate.system import System, open_examiner
+from katsuo.places import place_here
 from katsuo.store import Run
 
 _ITEMS_PER_PART = 32
@@ -49,6 +50,11 @@ def read_sheet(suite: Suite, data: Path | None, settings: EvaluateSettings) -> S
     return make_sheet(narrowed, rows, limit=settings.limit, seed=settings.seed)
 
 
+def read_labels(suite: Suite, data: Path) -> list[str]:
+    """Read the labels that occur in a file of a suite's rows; one is enough there."""
+    return gold_labels(suite, rename(read_rows(data), suite.columns, where=data))
+
+
 def judge(
     system: System,
     sheets: Sequence[Sheet],
@@ -64,6 +70,7 @@ def judge(
     The same call goes on where a stopped one ended, some items with all their templates at a time. With `run`, the
     run's passages and examples are searched for the test rows.
     """
+    output = place_here(output, "an evaluation")
     names = [sheet.suite.name for sheet in sheets]
     if len(set(names)) < len(names):
         raise UsageError("a data set is given twice", hint="give each suite once")

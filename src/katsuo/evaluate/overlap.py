@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from katsuo.evaluate.suites.items import Item
+from katsuo.pipeline.words import words_of
 from katsuo.store import Run
 
 NGRAM = 13
 """Words in a row that are hardly ever shared by chance (Brown et al. 2020, appendix C)."""
 _FEWEST_WORDS = 5
 """A question of fewer words says nothing when it turns up elsewhere."""
-_WORDS = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def find_overlap(items: Sequence[Item], texts: Iterable[str], *, ngram: int = NG
     known: dict[int, dict[str, set[tuple[int, int]]]] = {}
     for number, item in enumerate(items):
         for part, text in enumerate((item.passage, item.question)):
-            words = _words(text)
+            words = words_of(text)
             size = min(ngram, len(words))
             if size < _FEWEST_WORDS:
                 continue
@@ -51,7 +50,7 @@ def find_overlap(items: Sequence[Item], texts: Iterable[str], *, ngram: int = NG
                 runs.setdefault(run, set()).add((number, part))
     found: set[tuple[int, int]] = set()
     for text in texts:
-        words = _words(text)
+        words = words_of(text)
         for size, runs in known.items():
             for run in _runs(words, size):
                 found |= runs.get(run, set())
@@ -68,10 +67,6 @@ def texts_of(run: Run) -> Iterable[str]:
         # The passage inside the instruction has been given already.
         yield example.instruction.replace(example.context, " ") if example.context else example.instruction
         yield example.response
-
-
-def _words(text: str) -> list[str]:
-    return _WORDS.findall(text.casefold())
 
 
 def _runs(words: Sequence[str], size: int) -> Iterable[str]:

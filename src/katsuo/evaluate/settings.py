@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from katsuo.config import EngineOptions
 from katsuo.settings import Settings, build, flat, lay_over
@@ -37,6 +37,13 @@ class EvaluateSettings(Settings):
     """At most this many items of a set, drawn by hash."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of that draw."""
+
+    @field_validator("templates")
+    @classmethod
+    def _names_a_template(cls, templates: tuple[str, ...] | int | None) -> tuple[str, ...] | int | None:
+        if templates is not None and (templates < 1 if isinstance(templates, int) else not templates):
+            raise ValueError("give the names of templates, or a number of at least 1")
+        return templates
 
 
 _MAY_CHANGE = (

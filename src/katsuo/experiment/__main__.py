@@ -11,7 +11,7 @@ from katsuo.experiment.derive import make_supervised, shuffle_passages
 from katsuo.experiment.folder import ZERO_SHOT, ExperimentFolder
 from katsuo.experiment.lifeline import hold_lifeline
 from katsuo.experiment.settings import OURS
-from katsuo.experiment.split import LABELLED, split_set
+from katsuo.experiment.split import LABELLED, labels_of, split_set
 from katsuo.store import Run
 
 
@@ -32,8 +32,9 @@ def _supervised(folder: ExperimentFolder, name: str, seed: str) -> None:
     rows, output = folder.split(name) / LABELLED, folder.run(name, int(seed), "supervised")
     templates = experiment.evaluate_settings().templates
     data = experiment.train_recipe(name).data
+    suite = experiment.sets[name].read_suite().relabelled(labels_of(folder, name))
     count = make_supervised(
-        experiment.sets[name].read_suite(), rows, output, templates=templates,
+        suite, rows, output, templates=templates,
         max_tokens=min(data.max_tokens, data.max_prompt_tokens or data.max_tokens),
         count_tokens=token_counter(experiment.model),
     )  # fmt: skip

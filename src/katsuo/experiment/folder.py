@@ -105,6 +105,7 @@ def open_folder(path: Path, experiment: Experiment) -> ExperimentFolder:
 
 def look_at(path: Path, experiment: Experiment) -> ExperimentFolder:
     """Give the folder that `open_folder` would, and write nothing."""
+    path = places.place_here(path, "an experiment")
     if is_experiment(path):
         before, now = (one.model_dump(mode="json") for one in (_read_held(path), experiment))
         refuse_other(path, "experiment", before, now)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy
 
+from katsuo.errors import UsageError
 from katsuo.evaluate.folder import Evaluation
 from katsuo.evaluate.statistics import Gain, Outcomes, mean_gain, paired_bootstrap
 from katsuo.evaluate.verdict import Claim
@@ -25,7 +26,7 @@ def forgetting_of(folder: ExperimentFolder) -> dict[str, Any]:
 
     Empty where nothing was measured. Changes are those against the model as it is, on the same items (`items` says how
     many); that of perplexity is in nats per token, where less is better. `mean` holds each system's change of the
-    abilities over all sets.
+    abilities over all sets. Raise `UsageError` where not all were asked the same.
     """
     seed = folder.experiment.seeds[0]
     first = next(iter(folder.experiment.sets))
@@ -42,6 +43,7 @@ def forgetting_of(folder: ExperimentFolder) -> dict[str, Any]:
             place = folder.general(name, seed, system)
             if system == ZERO_SHOT or not (place / GENERAL).is_file():
                 continue
+            _check_protocol(name, system, before, place)
             after = _outcomes(place)
             gains = {key: paired_bootstrap(after[key], base[key], name=key) for key in after if key in base}
             following = [gain for key, gain in gains.items() if key != "perplexity"]
@@ -62,6 +64,31 @@ def loss_of_ability(told: dict[str, Any], system: str) -> Claim | None:
     if not (mean := told.get("mean", {}).get(system)):
         return None
     return Claim(ABILITY, mean["difference"], mean["low"], mean["high"], mean["items"], "accuracy")
+
+
+def _check_protocol(name: str, system: str, before: Any, after: Any) -> None:
+    """Raise `UsageError` where a system was asked other general questions than the model as it is."""
+    one, other = (_asked(place) for place in (before, after))
+    if any(one[key] != other[key] for key in one.keys() & other.keys()):
+        raise UsageError(
+            f'"{name}": not all that was asked of {system} and {ZERO_SHOT} about general abilities was the same: '
+            "a suite or katsuo changed on the way",
+            hint="begin in a new folder with -o",
+        )
+
+
+def _asked(place: Any) -> dict[str, Any]:
+    """Give what tells whether the same was asked, by what was measured; of texts there is only their number."""
+    general = read_json(place / GENERAL)
+    told: dict[str, Any] = {}
+    if texts := general.get("texts"):
+        told["perplexity"] = len(texts)
+    if requests := general.get("requests"):
+        told["requests followed"] = [one["ask"] for one in requests]
+    if general["suites"]:
+        scores = Evaluation(place / SUITES).scores["sets"]
+        told |= {name: one["asked"] for name, one in scores.items()}
+    return told
 
 
 def _measured(place: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import yaml
 from katsuo.config import Sampling
 from katsuo.engines import CanScore, Choices, Scores
 from katsuo.errors import EngineError
-from katsuo.evaluate.ask import Examiner
+from katsuo.evaluate.ask import Examiner, check_numbers
 from katsuo.evaluate.judge import judge, read_sheet
 from katsuo.evaluate.settings import EvaluateSettings
 from katsuo.evaluate.suites import load_suite
@@ -77,6 +77,7 @@ def _read_texts(examiner: Examiner) -> list[dict[str, float]]:
     scores = examiner.engine.score(asked)
     for one in scores:
         _check_answered(one)
+        check_numbers(one, "a general text")
     return [{"nats": -one.log_probabilities[0], "tokens": one.tokens[0]} for one in scores]
 
 

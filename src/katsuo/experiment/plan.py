@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import yaml
 from katsuo.experiment.folder import ZERO_SHOT, ExperimentFolder, read_json, write_text
 from katsuo.experiment.general import GENERAL, SUITES
 from katsuo.experiment.settings import OURS, Experiment
-from katsuo.experiment.split import DOCUMENTS, HELD_OUT, TEST, TOLD
+from katsuo.experiment.split import DOCUMENTS, HELD_OUT, TEST, TOLD, labels_of
 from katsuo.models.locate import MANIFEST, codec_of
 from katsuo.store import Run
 
@@ -173,7 +174,8 @@ class _Planner:
             told += ["--suite", one.suite] if one.suite else ["--task", str(one.task)]
             told += ["--data", str(self.folder.split(self.name) / TEST)]
             told += [flag for role, column in one.columns.items() for flag in ("--column", f"{role}={column}")]
-            told += ["--labels", json.dumps(one.labels, ensure_ascii=False)] if one.labels else []
+            labels = labels_of(self.folder, self.name)
+            told += ["--labels", json.dumps(labels, ensure_ascii=False)] if labels else []
             told += _as_flags(self.experiment.evaluate_flags())
             run = self.folder.run(self.name, seed, system)
             return [*told, *(["--run", str(run)] if is_adapted and (run / "recipe.yaml").is_file() else [])]
@@ -233,8 +235,13 @@ def _training_of(name: str, seed: int, system: str) -> str:
 
 
 def _as_flags(settings: dict[str, Any]) -> list[str]:
-    # JSON is YAML on one line.
-    return [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    return [part for key, value in settings.items() for part in ("--set", f"{key}={_yaml_line(value)}")]
+
+
+def _yaml_line(value: Any) -> str:
+    """Write a value on one line: JSON is YAML, but for the two halves that JSON writes of a rare character."""
+    text = json.dumps(value, ensure_ascii=False)
+    return re.sub(r"[^\x20-\x7e]", lambda found: f"\\U{ord(found[0]):08x}", text)
 
 
 def _trained_tokens(adapter: Path) -> tuple[int, str]:

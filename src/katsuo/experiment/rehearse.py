@@ -10,7 +10,7 @@ from katsuo.evaluate.judge import read_sheet
 from katsuo.evaluate.settings import EvaluateSettings
 from katsuo.evaluate.suites import load_suite
 from katsuo.experiment.folder import ExperimentFolder
-from katsuo.experiment.split import named_documents, read_documents, rows_of
+from katsuo.experiment.split import all_labels, named_documents, read_documents, rows_of
 
 _PACKAGES = {"train": ("torch", "peft", "accelerate"), "report": ("matplotlib",)}
 _ONE = EvaluateSettings(limit=1)
@@ -38,7 +38,7 @@ def rehearse(folder: ExperimentFolder) -> None:
         sheet = read_sheet(suite, file, _ONE)
         named_documents(rows, sheet.items, one.document_column, file)
         if one.labelled:
-            read_sheet(suite, Path(one.labelled), _ONE)
+            read_sheet(suite.relabelled(all_labels(one, sheet)), Path(one.labelled), _ONE)
         next(read_documents(one), None)  # what cannot be found is an error of its own
     if experiment.forgetting is not None:
         data = Path(experiment.forgetting.data) if experiment.forgetting.data else None

@@ -79,7 +79,7 @@ def gather(folder: ExperimentFolder) -> dict[str, Any]:
             continue
         sets[name], gains[name] = _set(folder, name)
         metrics.add(sets[name]["metric"])
-    metric = metrics.pop() if len(metrics) == 1 else "f1"
+    metric = metrics.pop() if len(metrics) == 1 else "points"
     shared = [one for one in (MAJORITY, *BASELINES) if gains and all(one in found for found in gains.values())]
     means = {system: mean_gain([found[system] for found in gains.values()]) for system in shared}
     forgotten = forgetting_of(folder)

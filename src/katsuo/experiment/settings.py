@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from katsuo.config import Recipe, recipe_from
 from katsuo.errors import RecipeError
 from katsuo.evaluate.settings import EvaluateSettings, make_settings
 from katsuo.evaluate.suites import Suite, load_suite, task_suite
-from katsuo.settings import Settings, build, flat, read_yaml
+from katsuo.settings import Settings, build, flat, lay_over, read_yaml
 from katsuo.train.recipes import TrainRecipe, named_recipe
 
 Baseline = Literal["zero-shot", "self-supervised", "prompted", "shuffled", "supervised"]
@@ -111,6 +111,13 @@ class Experiment(Settings):
                 raise ValueError(f'the set "{name}" cannot be a folder: use letters, digits, - and _')
         return self
 
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed is given twice")
+        return seeds
+
     def generate_recipe(self, name: str, *, prompted: bool = False) -> Recipe:
         """Give the recipe of a set's generation, its documents aside."""
         one = self.sets[name]
@@ -124,7 +131,8 @@ class Experiment(Settings):
 
     def train_recipe(self, name: str) -> TrainRecipe:
         """Give the recipe of a set's trainings."""
-        told = {**self.adapt, **self.sets[name].adapt}
+        told = lay_over({}, _free("adapt", self.adapt, _OF_TRAINING))
+        told = lay_over(told, _free(f"sets.{name}.adapt", self.sets[name].adapt, _OF_TRAINING))
         return named_recipe(str(told.pop("recipe", "laptop")), "target").override(told)
 
     def evaluate_settings(self) -> EvaluateSettings:
@@ -156,18 +164,19 @@ def experiment_from(values: Mapping[str, Any], *, where: str = "") -> Experiment
     return experiment
 
 
-def _free(where: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Give settings of a generation, none of which the experiment makes itself."""
-    for key, instead in _INSTEAD.items():
-        if key in values:
-            raise RecipeError(f'setting "{where}.{key}" is made by the experiment', hint=f"say it with {instead}")
-    return dict(values)
-
-
-_INSTEAD = {
+_OF_GENERATION = {
     "documents": "sets.NAME.documents",
     "tasks": "sets.NAME.tasks",
     "held_out": "the labelled rows themselves",
     "limit": "sets.NAME.limit",
     "seed": "seeds",
 }
+_OF_TRAINING = {"seed": "seeds"}
+
+
+def _free(where: str, values: Mapping[str, Any], made: Mapping[str, str] = _OF_GENERATION) -> dict[str, Any]:
+    """Give settings of a generation or a training, none of which the experiment makes itself."""
+    for key, instead in made.items():
+        if key in values:
+            raise RecipeError(f'setting "{where}.{key}" is made by the experiment', hint=f"say it with {instead}")
+    return dict(values)

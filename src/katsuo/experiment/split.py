@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,14 @@ from typing import Any
 
 from katsuo.config import recipe_from
 from katsuo.errors import SourceError
-from katsuo.evaluate.judge import read_sheet
+from katsuo.evaluate.judge import read_labels, read_sheet
 from katsuo.evaluate.settings import EvaluateSettings
-from katsuo.evaluate.suites import Item
+from katsuo.evaluate.suites import Item, Sheet
+from katsuo.evaluate.suites.items import labels_in
 from katsuo.evaluate.suites.rows import Row, find_data, nearest_column, read_rows
-from katsuo.experiment.folder import ExperimentFolder, write_text
+from katsuo.experiment.folder import ExperimentFolder, read_json, write_text
 from katsuo.experiment.settings import SetSettings
+from katsuo.pipeline.words import words_of
 from katsuo.places import write_json
 from katsuo.records import Document, Reject
 from katsuo.sources import iter_documents
@@ -29,7 +30,8 @@ DOCUMENTS, TEST, LABELLED, HELD_OUT, TOLD = (
 _NGRAM = 13
 _SHARE = 0.5
 """A document that holds this share of a test passage's runs of words is the one that it was taken from."""
-_WORDS = re.compile(r"\w+")
+_FEWEST_WORDS = 5
+"""A passage of fewer words stands in many documents that it was not taken from."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,19 @@ def split_set(folder: ExperimentFolder, name: str) -> None:
         "held_out": split.held_out[:100],
         "test_rows": len(split.test),
         "left_out": dict(sheet.left_out),
+        "labels": list(all_labels(one, sheet)),
         "labelled_rows": len(split.labelled) + len(further),
         "rows_without_document": len(items) - len(_owners(documents, items, named)),
     }
     write_json(place / TOLD, told)
+
+
+def all_labels(one: SetSettings, sheet: Sheet) -> tuple[str, ...]:
+    """Give the labels of a suite; where it has none of its own, those of all rows, the further ones with them."""
+    if not one.labelled or sheet.suite.labels != ():
+        return sheet.labels
+    further = read_labels(sheet.suite, Path(one.labelled))
+    return labels_in(sheet.suite, [*sheet.labels, *further])
 
 
 def split_documents(
@@ -90,8 +101,9 @@ def split_documents(
     """
     Hold out `test_share` of the documents that rows are about, drawn by hash; all others go to the generator.
 
-    A row belongs to the document that `named` says, and to each that holds half of its passage. Documents that share a
-    row, such as copies, are held out together. A row is a test row unless its documents go to the generator.
+    A row belongs to the document that `named` says, and to each that holds half of its passage, if that is no mere
+    handful of words. Documents that share a row, such as copies, are held out together. A row is a test row unless its
+    documents go to the generator.
     """
     owners = _owners(documents, items, named)
     labelled = sorted({place for found in owners.values() for place in found})
@@ -143,21 +155,30 @@ class _Passages:
         self._runs: dict[int, dict[str, set[int]]] = {}
         self._counts: dict[int, int] = {}
         for number, passage in passages.items():
-            words = _WORDS.findall(passage.casefold())
+            words = words_of(passage)
+            if len(words) < _FEWEST_WORDS:
+                continue
             size = min(_NGRAM, len(words))
-            runs = _runs(words, size) if size else set()
+            runs = _runs(words, size)
             self._counts[number] = len(runs)
             for run in runs:
                 self._runs.setdefault(size, {}).setdefault(run, set()).add(number)
 
     def held_by(self, text: str) -> list[int]:
-        words = _WORDS.findall(text.casefold())
+        words = words_of(text)
         hits: dict[int, int] = defaultdict(int)
         for size, known in self._runs.items():
             for run in _runs(words, size) & known.keys():
                 for number in known[run]:
                     hits[number] += 1
         return [number for number, count in hits.items() if count >= _SHARE * self._counts[number]]
+
+
+def labels_of(folder: ExperimentFolder, name: str) -> tuple[str, ...]:
+    """Give the labels of all rows of a set, which test rows and labelled rows are asked with alike; none of options."""
+    told = folder.split(name) / TOLD
+    found = read_json(told).get("labels") if told.is_file() else None
+    return tuple(found or folder.experiment.sets[name].labels)
 
 
 def rows_of(one: SetSettings) -> tuple[Path, list[Row]]:
@@ -178,7 +199,8 @@ def named_documents(
         raise SourceError(
             f'"{file}" has no column "{column}", which document_column names', hint=nearest_column(column, columns)
         )
-    return [str(rows[item.row].get(column) or "") for item in items]
+    found = [rows[item.row].get(column) for item in items]
+    return ["" if name is None else str(name) for name in found]
 
 
 def read_documents(one: SetSettings) -> Iterator[Document | Reject]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -20,6 +20,7 @@ from katsuo.templates.sandbox.render import Compiled, Renderer, absent, protect,
 from katsuo.templates.sandbox.watch import Watch
 
 _TIME_LIMIT_S = 2.0
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def make_sheet(suite: Suite, rows: Sequence[Mapping[str, Any]], *, limit: int | 
     """
     labels = suite.labels
     with Watch(_TIME_LIMIT_S) as watch:
-        writer = _Writer(suite, watch, sorted({key for row in rows[:1000] for key in row}))
+        writer = _Writer(suite, watch, _columns(rows))
         items, left_out = _items(writer, rows)
         if labels is not None:
             labels = _labels(suite, items)
@@ -89,6 +90,17 @@ def make_sheet(suite: Suite, rows: Sequence[Mapping[str, Any]], *, limit: int | 
             for template in suite.templates
         }
     return Sheet(suite, labels or (), tuple(items), questions, len(rows), left_out)
+
+
+def gold_labels(suite: Suite, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Give the labels that occur in rows that could be asked about, in order."""
+    with Watch(_TIME_LIMIT_S) as watch:
+        items, _ = _items(_Writer(suite, watch, _columns(rows)), rows)
+    return sorted({item.golds[0] for item in items})
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return sorted({key for row in rows[:1000] for key in row})
 
 
 def _items(writer: _Writer, rows: Sequence[Mapping[str, Any]]) -> tuple[list[Item], dict[str, int]]:
@@ -119,15 +131,29 @@ def _labels(suite: Suite, items: Sequence[Item]) -> tuple[str, ...]:
     """Give the set of labels; raise `SourceError` for a gold label outside it."""
     there = sorted({item.golds[0] for item in items})
     if not suite.labels:
-        return tuple(there)
+        return labels_in(suite, there)
     folded = {label.casefold() for label in suite.labels}
     odd = [label for label in there if label.casefold() not in folded]
     if odd:
         raise SourceError(
             f'"{suite.name}" has the label "{odd[0]}", which is not among: {", ".join(suite.labels)}',
-            hint=f'give the labels of the data in the order of those: --labels "{",".join(there)}"',
+            hint="give with --labels what stands in the data for each of those, in that order; "
+            f"in the data stand: {', '.join(there[:_MOST_NAMED])}{', …' * (len(there) > _MOST_NAMED)}",
         )
     return suite.labels
+
+
+def labels_in(suite: Suite, golds: Iterable[str]) -> tuple[str, ...]:
+    """Give the labels that occur, in order; raise `SourceError` for two that differ only by case."""
+    found = sorted(set(golds))
+    by_word: dict[str, str] = {}
+    for label in found:
+        if (other := by_word.setdefault(label.casefold(), label)) != label:
+            raise SourceError(
+                f'"{suite.name}" has the labels "{other}" and "{label}", which differ only by case',
+                hint="write each label one way in the data",
+            )
+    return tuple(found)
 
 
 class _Writer:
@@ -177,9 +203,12 @@ class _Writer:
         if not self.suite.is_ranked:
             return Question(item, template.name, parts)
         choices = tuple(self._choices(compiled, values, item.row)) if template.answer_choices else labels or ()
-        return Question(item, template.name, parts, choices, self._place(item, template, choices, labels))
+        return Question(item, template.name, parts, choices, self._place(item, template, choices, labels, row))
 
-    def _place(self, item: Item, template: Template, choices: tuple[str, ...], labels: tuple[str, ...] | None) -> int:
+    def _place(
+        self, item: Item, template: Template, choices: tuple[str, ...], labels: tuple[str, ...] | None,
+        row: Mapping[str, Any],
+    ) -> int:  # fmt: skip
         """Find the right choice: that of the gold label, else the option of that text, letter or number."""
         gold = item.golds[0].casefold()
         if len(choices) < 2 or len({choice.casefold() for choice in choices}) < len(choices):
@@ -195,16 +224,32 @@ class _Writer:
                     hint="give one choice for each label, in the same order, parted by |||",
                 )
             return [label.casefold() for label in labels].index(gold)
+        return self._option(item, choices, row)
+
+    def _option(self, item: Item, choices: tuple[str, ...], row: Mapping[str, Any]) -> int:
+        gold = item.golds[0].casefold()
         folded = [choice.casefold() for choice in choices]
         if gold in folded:
-            return folded.index(gold)
-        number = int(gold) if gold.isdigit() else string.ascii_lowercase.find(gold) if len(gold) == 1 else -1
+            place = folded.index(gold)
+            if self._is_number(gold, row) and place != int(gold):
+                raise SourceError(
+                    f'the answer {gold} of row {item.row} may be the option "{gold}" or the option at place {gold}, '
+                    f"counted from 0: {list(choices)}",
+                    hint="give the answer as a text where an option's text is meant, else its letter",
+                )
+            return place
+        number = int(gold) if gold.isdecimal() else string.ascii_lowercase.find(gold) if len(gold) == 1 else -1
         if not 0 <= number < len(choices):
             raise SourceError(
                 f'the answer "{item.golds[0]}" of row {item.row} is none of its options: {list(choices)}',
                 hint="give an option's text, its letter, or its number counted from 0",
             )
         return number
+
+    def _is_number(self, gold: str, row: Mapping[str, Any]) -> bool:
+        """Say whether the gold answer stands in the row as a number, and not as a text."""
+        values = (row.get(name) for name in self._gold.needed)
+        return any(isinstance(value, int) and str(value) == gold for value in values)
 
     def _template(self, template: Template) -> Compiled:
         text = template.jinja.replace(SEPARATOR, PIPE)

@@ -97,7 +97,8 @@ class Suite:
         if not labels:
             return self
         needed = len(self.labels or ())
-        if self.labels is None or (len(labels) != needed and any(one.answer_choices for one in self.templates)):
+        is_fixed = needed and any(one.answer_choices for one in self.templates)
+        if self.labels is None or (is_fixed and len(labels) != needed):
             wanted = f"{needed} labels, for {', '.join(self.labels)}" if self.labels else "no labels"
             raise UsageError(f'the suite "{self.name}" takes {wanted}', hint="give --labels as many, in that order")
         return replace(self, labels=tuple(labels))

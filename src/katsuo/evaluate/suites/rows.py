@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from katsuo.errors import SourceError, UsageError
 
 Row = dict[str, Any]
+_MAX_FIELD_CHARS = 1 << 28
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -81,10 +82,24 @@ def _object(path: Path, number: int, line: str) -> Row:
         raise SourceError(f'line {number} of "{path}" is not JSON: {error}', hint="write one object per line") from None
     if not isinstance(row, dict):
         raise SourceError(f'line {number} of "{path}" is no object', hint="write one object per line")
+    if "\\u" in line and not _is_text(row):
+        raise SourceError(
+            f'line {number} of "{path}" holds half a character (a lone surrogate), which is no text',
+            hint="mend the line, or leave it out",
+        )
     return row
 
 
+def _is_text(row: Row) -> bool:
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _csv(path: Path) -> list[Row]:
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARS))
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, dialect="excel-tab" if path.suffix == ".tsv" else "excel", strict=True)
         rows = list(reader)
