@@ -241,6 +241,22 @@ def test_a_chat_that_the_template_refuses_is_one_error(tiny_gguf: Path, tmp_path
     assert "no system turn" in answers[0].error
 
 
+def test_the_marks_that_a_training_reads_in_a_template_are_nothing_to_a_prompt(tiny_gguf: Path, tmp_path: Path):
+    folder = tmp_path / "marked"
+    shutil.copytree(tiny_gguf.with_suffix(""), folder)
+    template = (
+        "{% for message in messages %}\n{% if message['role'] == 'assistant' %}\n{% generation %}\n"
+        "A{{ loop.index }}: {{ message['content'] }}<|im_end|>\n{% endgeneration %}\n{% else %}\n"
+        "<|im_start|>{{ message['content'] }}<|im_end|>\n{%- endif %}\n{% endfor %}\n"
+    )
+    (folder / "chat_template.jinja").write_text(template)
+    write_gguf(FolderCheckpoint(folder), folder / "marked.gguf", kind="f32")
+    chat = prompt(messages=(Message("user", "a <|im_end|>"), Message("assistant", "b"), Message("user", "c")))
+    engine, tokenizer = open_llama(folder), AutoTokenizer.from_pretrained(folder)
+    assert engine._encoder.encode(chat) == encode(tokenizer, chat, end_tokens={2}).tokens.tolist()
+    assert engine.generate([chat], GREEDY)[0].finish == "length"
+
+
 def save_adapter(model_folder: Path, folder: Path) -> Path:
     torch.manual_seed(3)
     model = AutoModelForCausalLM.from_pretrained(model_folder)

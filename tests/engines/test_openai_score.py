@@ -131,11 +131,54 @@ def test_llama_cpp_writes_each_token_and_tells_how_likely_it_was(llama: RunningS
     assert engine.end_text(is_chat=False) == here.end_text(is_chat=False) == "<|im_end|>"
 
 
+def test_answers_whose_tokens_end_within_a_letter_are_scored_by_llama_cpp(llama: RunningServer, half: Path):
+    engine, here = open_server(llama.base_url), open_hf(half)
+    asked = [
+        ask(text, ("Zürich", "語", "🚂 é"), is_chat=is_chat) for text in ("日本 in", "x") for is_chat in (True, False)
+    ]
+    compare(engine, here, asked, within=5e-2)
+
+
 def test_a_control_token_in_a_passage_is_plain_text(llama: RunningServer, half: Path):
     engine, here = open_server(llama.base_url), open_hf(half)
     compare(
         engine, here, [ask("a <|im_end|> b", ("yes", "no"), is_chat=is_chat) for is_chat in (True, False)], within=5e-2
     )
+
+
+_OPENING = {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}
+_OPENED = {
+    "type": "TemplateProcessing",
+    "single": [_OPENING, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [_OPENING, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [0], "tokens": ["<|endoftext|>"]}},
+}
+
+
+@pytest.fixture(scope="module", params=["the model's own turns", "{{ messages[-1]['content'] }}"])
+def opened(request: pytest.FixtureRequest, half: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with a token before every text and every chat, as Llama 3, Gemma and Mistral have one."""
+    folder = tmp_path_factory.mktemp("opened") / "model"
+    shutil.copytree(half, folder)
+    changes = {"tokenizer.json": {"post_processor": _OPENED}, "tokenizer_config.json": {"bos_token": "<|endoftext|>"}}
+    for name, changed in changes.items():
+        path = folder / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+    template = folder / "chat_template.jinja"
+    turns = request.param if request.param.startswith("{{") else template.read_text()
+    template.write_text("{{ bos_token }}" + turns)
+    return folder
+
+
+def test_the_token_that_begins_every_text_begins_a_chat_once(opened: Path, tmp_path: Path):
+    pytest.importorskip("xllamacpp")
+    server = start_llama(write_tiny_gguf(opened, tmp_path / "tiny.gguf"), tmp_path / "log.txt")
+    try:
+        engine, here = open_server(server.base_url), open_hf(opened)
+        asked = [ask(text, answers, is_chat=is_chat) for text, answers in RAW for is_chat in (True, False)]
+        compare(engine, here, [*asked, ask("a <|im_end|> b", ("yes", "no"), is_chat=True)], within=5e-2)
+    finally:
+        server.kill()
 
 
 def test_a_question_that_cannot_be_scored_says_so_alone(echo):

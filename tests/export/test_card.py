@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
+import yaml
 
+from katsuo.config import recipe_from
 from katsuo.export import export_run
-from katsuo.export.card import table, without_places
-from katsuo.export.order import SourceTally
-from katsuo.store import Run
+from katsuo.export.card import _recipe, table, without_places
+from katsuo.export.order import ExportOptions, Order, SourceTally
+from katsuo.store import Run, create_run
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +67,44 @@ def test_the_card_holds_recipe_model_and_limits_but_no_path_of_this_machine(card
         ("owner/model + /home/someone/adapter", "owner/model + adapter"),
         ({"a": ["/x/y", 1, None]}, {"a": ["y", 1, None]}),
         ("/", "/"),
+        ("../clients/acme", "acme"),
+        ("./mine/", "mine"),
+        ("C:\\models\\mine", "mine"),
+        ("s3://key:secret@bucket/clients/acme?token=1", "s3://bucket"),
+        ("file:///home/someone/texts", "texts"),
+        ("accounts/somebody/models/large", "accounts/somebody/models/large"),
     ],
 )
 def test_only_the_last_name_of_a_path_is_told(given: object, told: object) -> None:
     assert without_places(given) == told
+
+
+def test_a_path_that_looks_like_a_name_on_the_hub_is_one_where_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clients" / "acme").mkdir(parents=True)
+    assert without_places("clients/acme") == "clients/acme"
+    monkeypatch.chdir(tmp_path)
+    assert without_places("clients/acme") == "acme"
+
+
+def test_the_recipe_of_a_card_holds_no_place(tmp_path: Path) -> None:
+    settings = {
+        "documents": ["../clients/acme", "clients/acme/letters", "https://me:secret@host.example/acme.txt?key=1"],
+        "tasks": ["exqa", "clients/acme.yaml"],
+        "held_out": "clients/held.jsonl",
+        "include": ["**/letters/*.txt"],
+        "adapter": "../clients/acme-adapter",
+        "engine_options": {"base_url": "http://10.0.0.7:8000/clients/v1", "revision": "refs/pr/1"},
+    }
+    run = create_run(tmp_path / "own", recipe_from(settings), resume="never")
+    written = _recipe(Order(run, tmp_path / "out", "own", ExportOptions()))
+    told = yaml.safe_load(written.split("```yaml")[1].strip("`\n"))
+    assert told["documents"] == ["acme", "letters", "https://host.example"]
+    assert told["tasks"] == ["exqa", "acme.yaml"]
+    assert (told["held_out"], told["adapter"], told["include"]) == ("held.jsonl", "acme-adapter", ["**/letters/*.txt"])
+    assert told["engine_options"]["revision"] == "refs/pr/1"
+    assert "base_url" not in told["engine_options"]
 
 
 def tally(names: Iterable[str], shown: int) -> SourceTally:

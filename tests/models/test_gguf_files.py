@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from katsuo.errors import ModelError
+from katsuo.engines.llamacpp.beside import find_beside
+from katsuo.errors import ModelError, UsageError
 from katsuo.models.export import export_gguf
 from katsuo.models.gguf_files.adapter import read_adapter
 from katsuo.models.gguf_files.checkpoint import FolderCheckpoint, GgufCheckpoint
@@ -214,6 +215,74 @@ def test_a_folder_s_file_is_made_once_found_by_its_name_and_made_again_after_a_t
     assert f"katsuo pull --gguf {name}" in caught.value.hint
     assert make_gguf(name) == find_gguf(name)
     assert json.loads((made.parent / "katsuo.json").read_text())["sha256"] != manifest["sha256"]
+
+
+def test_another_scale_of_the_same_weights_makes_another_file(base: Path, tmp_path: Path) -> None:
+    save_adapter(base, tmp_path / "tuned")
+    (tmp_path / "tuned" / "katsuo.json").write_text(json.dumps({"base_model": str(base)}))
+    name, plain = str(tmp_path / "tuned"), make_gguf(str(base))
+    digests = [(sha256_of(make_gguf(name)), sha256_of(find_beside(name, plain)))]
+    config = tmp_path / "tuned" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "lora_alpha": 32}))
+    with pytest.raises(ModelError, match="made of other weights"):
+        find_gguf(name)
+    digests.append((sha256_of(make_gguf(name)), sha256_of(find_beside(name, plain))))
+    assert all(before != after for before, after in zip(*digests, strict=True))
+
+
+@pytest.fixture
+def hub(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A hub with one model: the commit of each branch, which may be changed; each commit has its own weights."""
+    branches = {"main": "c0", "v2": "c1", "refs/pr/1": "c2"}
+
+    def fetch(name: str, revision: str | None, on_progress: object) -> Path:
+        commit = branches[revision or "main"]
+        folder = tmp_path / "snapshots" / commit
+        if not folder.is_dir():
+            shutil.copytree(base, folder)
+            weights = load_file(folder / "model.safetensors")
+            save_file(
+                {key: weight * (1 + int(commit[1])) for key, weight in weights.items()}, folder / "model.safetensors"
+            )
+        return folder
+
+    monkeypatch.setattr("katsuo.models.gguf_files.make.from_hub", fetch)
+    return branches
+
+
+def commit_of(file: Path) -> str:
+    return json.loads((file.parent / "katsuo.json").read_text())["base_revision"]
+
+
+def test_each_revision_of_a_hub_model_has_its_own_file(hub: dict[str, str]) -> None:
+    made = {revision: make_gguf("owner/tiny", revision=revision) for revision in (None, "v2", "refs/pr/1")}
+    assert [commit_of(file) for file in made.values()] == ["c0", "c1", "c2"]
+    assert len({sha256_of(file) for file in made.values()}) == 3
+    assert find_gguf("owner/tiny") == make_gguf("owner/tiny") == made[None]
+    before = made["v2"].stat().st_mtime_ns
+    assert make_gguf("owner/tiny", revision="v2").stat().st_mtime_ns == before
+    hub["v2"] = "c3"
+    assert commit_of(make_gguf("owner/tiny", revision="v2")) == "c3"
+    assert commit_of(made[None]) == "c0"
+
+
+@pytest.mark.parametrize("name", ["smollm2-135m-instruct", "katsuo-135m"])
+def test_a_wheel_does_not_stand_in_for_a_revision(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object) -> Path:
+        raise ModelError("the hub cannot be reached", hint="")
+
+    monkeypatch.setattr("katsuo.models.gguf_files.make.from_hub", unreachable)
+    monkeypatch.setattr("katsuo.models.gguf_files.make.unpacked_wheel", pytest.fail)
+    with pytest.raises(ModelError, match="cannot be reached"):
+        make_gguf(name, revision="v2")
+    with pytest.raises(UsageError, match="one revision"):
+        make_gguf(name, revision="v2", source="wheel")
+
+
+def test_a_folder_has_no_revisions(base: Path) -> None:
+    with pytest.raises(UsageError, match="has no revisions") as caught:
+        make_gguf(str(base), revision="v2")
+    assert "--revision" in caught.value.hint
 
 
 def test_a_disk_that_is_full_leaves_no_half_file(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

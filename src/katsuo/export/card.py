@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ _SIZES = (
     (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"),
 )
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)([^/?#]*@)?(?P<host>[^/?#]*)(?P<path>[^?#]*)")
 _CATEGORIES = {"question answering": "question-answering", "summarization": "summarization"}
 _DOES_NOT_MEASURE = (
     "The checks look at form: both parts are there, an answer is one of its labels or options or stands in the passage "
@@ -51,19 +53,38 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def without_places(value: Any) -> Any:
-    """Give a setting in which a path of this machine is only its last name: a card may be read anywhere."""
+    """
+    Give a setting in which a path of this machine is only its last name, and a URL only scheme and host.
+
+    A card may be read anywhere. What could be a name on the hub, such as `owner/name`, is a path where one is there.
+    """
     if isinstance(value, Mapping):
         return {key: without_places(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [without_places(inner) for inner in value]
     if isinstance(value, str):
-        return " + ".join(_last_name(part) for part in value.split(" + "))
+        return " + ".join(_last_name(part) if _is_place(part) else part for part in value.split(" + "))
     return value
 
 
+def _is_place(text: str) -> bool:
+    if _URL.match(text):
+        return True
+    if text.startswith(("/", "~", ".")) or "\\" in text:
+        return True
+    try:
+        return "/" in text and Path(text).exists()
+    except OSError:
+        return False  # longer than a path can be
+
+
 def _last_name(text: str) -> str:
-    is_place = text.startswith("~") or Path(text).is_absolute()
-    return (Path(text).name or text) if is_place else text
+    if text.startswith("hf://"):
+        return text
+    if url := _URL.match(text):
+        return url["scheme"] + url["host"] if url["host"] else _last_name(url["path"])
+    parts = [part for part in re.split(r"[/\\]", text) if part]
+    return parts[-1] if parts else text
 
 
 def _cell(value: object) -> str:
@@ -160,6 +181,12 @@ def _model(order: Order) -> str:
 
 
 def _recipe(order: Order) -> str:
-    recipe = without_places(order.run.recipe.model_dump(mode="json"))
-    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
-    return f"## Recipe\n\nEvery setting of the run; of paths outside it, only the last name.\n\n```yaml\n{text}```"
+    recipe = order.run.recipe
+    settings = without_places(recipe.model_dump(mode="json", exclude={"engine_options": {"base_url"}}))
+    # These are paths whether or not they look like it, and are here.
+    settings["documents"] = [_last_name(place) for place in recipe.documents]
+    settings["held_out"] = _last_name(recipe.held_out) if recipe.held_out else None
+    settings["tasks"] = [_last_name(task) if task.endswith((".yaml", ".yml")) else task for task in recipe.tasks]
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    opening = "Every setting of the run; of paths outside it only the last name, of URLs only the host."
+    return f"## Recipe\n\n{opening}\n\n```yaml\n{text}```"

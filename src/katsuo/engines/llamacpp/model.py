@@ -75,6 +75,11 @@ class LlamaModel:
         found: list[int] = self._ask("/tokenize", asked)["tokens"]
         return found
 
+    def text(self, tokens: Sequence[int]) -> str:
+        """Give the text of tokens, control tokens as they are typed."""
+        found: str = self._ask("/detokenize", {"tokens": list(tokens)})["content"]
+        return found
+
     def write(self, slot: int, body: Mapping[str, Any], is_stopped: Callable[[], bool]) -> Written:
         """Let a slot write; it ends early when `is_stopped`. Raise `EngineError` when llama.cpp breaks."""
         return _read(self._answered(slot, body, is_stopped))

@@ -10,6 +10,8 @@ from typing import Any
 
 import jinja2
 import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from katsuo.engines.chats import after_answer, pieces, stand_ins
@@ -47,19 +49,25 @@ class Encoder:
         return str(self._model.properties.get("eos_token", ""))
 
     def closing(self, *, is_chat: bool) -> list[int]:
-        """Give what ends an answer: the end token, in a chat with what the template writes before it."""
-        end = self._end_token
-        if end is None:
+        """Give what ends an answer: the end token, in a chat what the template writes, up to a control token."""
+        if is_chat and self._end_of_turn:
+            return self._end_of_turn
+        if self._end_token is None:
             raise ModelError("the GGUF file names no end token", hint="score without the end of the answers")
-        if not is_chat:
-            return [end]
-        after = self._model.tokens(self._after_answer, has_control=True)
-        return after[: after.index(end) + 1] if end in after else [end]
+        return [self._end_token]
 
     def closing_text(self, *, is_chat: bool) -> str:
         """Give what ends an answer as text."""
-        before, end, _ = self._after_answer.partition(self.end_text) if is_chat else ("", self.end_text, "")
-        return before + end if end else self.end_text
+        return self._model.text(self._end_of_turn) if is_chat and self._end_of_turn else self.end_text
+
+    @cached_property
+    def _end_of_turn(self) -> list[int]:
+        """The tokens after an answer up to the first control token, which need not be the end token; or none."""
+        after = self._model.tokens(self._after_answer, has_control=True)
+        for place, token in enumerate(after, 1):
+            if self._has_control(self._model.text([token])):
+                return after[:place]
+        return []
 
     @property
     def _after_answer(self) -> str:
@@ -77,7 +85,7 @@ class Encoder:
     @cached_property
     def _template(self) -> jinja2.Template:
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _Generation]
         )
         environment.globals["raise_exception"] = _refuse
         environment.globals["strftime_now"] = lambda wanted: datetime.datetime.now().strftime(wanted)
@@ -99,6 +107,17 @@ class Encoder:
         chat = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
         told: dict[str, Any] = {name: self._model.properties.get(name, "") for name in ("bos_token", "eos_token")}
         return self._template.render(messages=chat, add_generation_prompt=is_open, **told)
+
+
+class _Generation(jinja2.ext.Extension):
+    """Take `{% generation %}` for what it is to a prompt: a mark that a training reads, around what is written."""
+
+    tags = {"generation"}  # noqa: RUF012  Jinja declares it without
+
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        """Give what stands between the tags."""
+        line = next(parser.stream).lineno
+        return jinja2.nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
 def _holds_control(model: LlamaModel, text: str) -> bool:

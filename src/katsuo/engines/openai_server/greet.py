@@ -27,13 +27,14 @@ _FACTS = ("id", "root", "max_model_len", "meta")
 
 @dataclass(frozen=True)
 class Served:
-    """The model that is asked: its name on the server, and what the server tells of it."""
+    """The model that is asked: its name on the server, and what the server tells of it; 0 for what it does not."""
 
     name: str
     dialect: Dialect
     context_tokens: int
     revision: str
     codec: str
+    vocabulary: int = 0
 
     @property
     def public_name(self) -> str:
@@ -64,6 +65,7 @@ async def greet(patience: Patience, settings: EngineSettings) -> Served:
         context_tokens=settings.options.context_tokens or told or _USUAL_CONTEXT_TOKENS,
         revision=settings.options.revision or _revision(model, line),
         codec=_codec(str(model["id"]), settings.model),
+        vocabulary=_first_number((model.get("meta") or {}).get("n_vocab")) or 0,
     )
 
 

@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from jinja2 import TemplateError
+
+from katsuo.engines.chats import pieces, stand_ins
 from katsuo.engines.openai_server.greet import Served
 from katsuo.engines.openai_server.line import Outcome, Reply
 from katsuo.engines.openai_server.patience import Patience
 from katsuo.errors import EngineError
 from katsuo.records import Message, Prompt
 
-_STAND_IN = "\ue000{}\ue001"
-"""Stands for a message while a template is rendered: characters of private use, with the message's number."""
+_LETTER = "a"
 _MANY = 4096
 _MAY_BE_CONTROL = re.compile(r"[<\[｜]")
 """What every control token in use has in it."""
@@ -48,6 +50,7 @@ class LlamaTokens:
 
     def __init__(self, patience: Patience, served: Served) -> None:
         self._ask = _Asker(patience)
+        self._opening: list[int] | None = None
         del served  # one server, one model
 
     async def of_prompt(self, prompt: Prompt) -> list[int]:
@@ -55,15 +58,17 @@ class LlamaTokens:
         if not prompt.messages:
             return await self._encode(prompt.text, add_special=True)
         contents = [message.content for message in prompt.messages]
+        tokens = list(await self._before_a_text())
         if not any(map(_MAY_BE_CONTROL.search, contents)):
-            return await self._encode(await self._render(prompt.messages, contents), parse_special=True)
-        marks = [_STAND_IN.format(number) for number in range(len(contents))]
-        rest, tokens = await self._render(prompt.messages, marks), list[int]()
-        for content, mark in zip(contents, marks, strict=True):
-            before, _, rest = rest.partition(mark)
-            tokens += await self._encode(before, parse_special=True)
-            tokens += await self._encode(content.strip())
-        return tokens + await self._encode(rest, parse_special=True)
+            return tokens + await self._encode(await self._render(prompt.messages, contents), parse_special=True)
+        rendered = await self._render(prompt.messages, stand_ins(len(contents)))
+        try:
+            parts = list(pieces(rendered, contents))
+        except TemplateError as error:
+            raise _silent("/apply-template", f"of the template {error}") from error
+        for text, is_own in parts:
+            tokens += await self._encode(text, parse_special=is_own)
+        return tokens
 
     async def of_answer(self, text: str) -> list[int]:
         """Give the tokens of a text that continues another."""
@@ -75,8 +80,9 @@ class LlamaTokens:
             return await self._encode(await self.end_text(), parse_special=True)
         # An answer at the very end would be taken for one that is to go on.
         turns = [Message("user", "?"), Message("assistant", "?"), Message("user", "?")]
-        rendered = await self._render(turns, ["?", _STAND_IN, "?"])
-        return (await self._encode(rendered.partition(_STAND_IN)[2], parse_special=True))[:1]
+        (mark,) = stand_ins(1)
+        rendered = await self._render(turns, ["?", mark, "?"])
+        return (await self._encode(rendered.partition(mark)[2], parse_special=True))[:1]
 
     async def end_text(self) -> str:
         """Give the model's end token as text, which not every gateway lets through."""
@@ -86,6 +92,14 @@ class LlamaTokens:
         """Give the number of the server's slots; where it does not tell, the fewest there can be."""
         slots = (await self._ask.get("/props")).get("total_slots")
         return slots if isinstance(slots, int) and slots > 0 else 1
+
+    async def _before_a_text(self) -> list[int]:
+        """Give what the server puts before every text: the very tokens that it takes off a chat that it renders."""
+        if self._opening is None:
+            plain = await self._encode(_LETTER)
+            whole = await self._encode(_LETTER, add_special=True)
+            self._opening = whole[: whole.index(plain[0])] if plain and plain[0] in whole else []
+        return self._opening
 
     async def _render(self, messages: Sequence[Message], contents: Sequence[str]) -> str:
         turns = [{"role": one.role, "content": text} for one, text in zip(messages, contents, strict=True)]

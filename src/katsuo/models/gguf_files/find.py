@@ -9,7 +9,7 @@ from pathlib import Path
 from katsuo.config import cache_dir
 from katsuo.errors import ModelError
 from katsuo.models.known import codec_by_name, find_known
-from katsuo.models.locate import ADAPTER_WEIGHTS, is_adapter, locate, read_manifest, state_of
+from katsuo.models.locate import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter, locate, read_manifest, state_of
 
 FILE = "model-q8_0.gguf"
 ELSEWHERE = "convert the model with llama.cpp's convert_hf_to_gguf.py, and give the file as --model"
@@ -46,8 +46,8 @@ def find_gguf(name: str) -> Path:
     return kept
 
 
-def kept_gguf(name: str) -> Path:
-    """Give the file in katsuo's cache where a model's GGUF lies once it is made."""
+def kept_gguf(name: str, revision: str | None = None) -> Path:
+    """Give the file in katsuo's cache where a model's GGUF lies once it is made; one of a revision lies by itself."""
     place = Path(name).expanduser()
     if known := find_known(name):
         key = known.name
@@ -55,6 +55,7 @@ def kept_gguf(name: str) -> Path:
         key = f"{place.resolve().name}-{blake2b(str(place.resolve()).encode(), digest_size=4).hexdigest()}"
     else:
         key = name.replace("/", "--")
+    key += f"@{revision.replace('/', '--')}" if revision else ""
     return cache_dir() / "gguf" / key / FILE
 
 
@@ -70,8 +71,15 @@ def made_of(name: str) -> str:
         return ""
     folder = locate(name)
     if is_adapter(folder):
-        return hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()
+        return _hash_of(folder / ADAPTER_WEIGHTS, folder / ADAPTER_CONFIG)
     return state_of(name)
+
+
+def _hash_of(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def gguf_codec(name: str, path: Path, adapter: str | None = None) -> str:
