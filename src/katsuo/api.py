@@ -75,9 +75,10 @@ def generate(
         run = create_run(output, recipe, resume=resume)
         with run.alone():
             before = run.manifest
-            refuse_other_makers(run, before, manifest(workshop, before))
+            begun = manifest(workshop, before)
+            refuse_other_makers(run, before, begun)
             runner.call(partial(read_documents, run), on_progress)
-            run.write_manifest(manifest(workshop, before))
+            run.write_manifest(begun)
             ended = answer_passages(run, workshop, runner, on_progress)
             told = {"summary": asdict(run.summary()), "stopped": ended.stopped, "from_cache": ended.from_cache}
             run.write_manifest({**manifest(workshop, before, ended.not_taken), **told})

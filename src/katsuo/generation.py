@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from katsuo.budget import BudgetReached
-from katsuo.config import Recipe, recipe_from
+from katsuo.config import Recipe
 from katsuo.errors import RunChangedError
 from katsuo.pipeline.answer import Outcome, without_duplicates
 from katsuo.pipeline.judge import is_duplicate
@@ -23,7 +23,7 @@ from katsuo.resume import refuse_other
 from katsuo.runners import Runner
 from katsuo.sources import fingerprint, iter_documents, open_sources
 from katsuo.store import Run
-from katsuo.workshop import Workshop
+from katsuo.workshop import Workshop, held_out_alone
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,7 @@ def _input_hash(recipe: Recipe) -> str:
     """Give a hash of the documents and, where there is one, of the held-out file."""
     if not recipe.held_out:
         return fingerprint(recipe)
-    held_out = recipe_from({"documents": (recipe.held_out,), "text_column": recipe.text_column})
-    return _hash(fingerprint(recipe) + fingerprint(held_out))
+    return _hash(fingerprint(recipe) + fingerprint(held_out_alone(recipe)))
 
 
 @dataclass(frozen=True)

@@ -185,10 +185,14 @@ def _choose_codec(recipe: Recipe, engine: CanGenerate) -> Codec:
     return find_codec(asked)
 
 
+def held_out_alone(recipe: Recipe) -> Recipe:
+    """Give the recipe that reads the held-out file as documents."""
+    return recipe_from({"documents": (recipe.held_out,), "text_column": recipe.text_column})
+
+
 def _held_out_texts(recipe: Recipe) -> Iterator[str]:
     """Give the held-out texts; one that cannot be read stops the run, since it could let test data through."""
-    asked = recipe_from({"documents": (recipe.held_out,), "text_column": recipe.text_column})
-    for document in iter_documents(asked):
+    for document in iter_documents(held_out_alone(recipe)):
         if isinstance(document, Document):
             yield document.text
         else:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from katsuo.evaluate.suites.items import Item
-from katsuo.pipeline.words import words_of
+from katsuo.pipeline.words import runs_of, words_of
 from katsuo.store import Run
 
 NGRAM = 13
@@ -46,13 +46,13 @@ def find_overlap(items: Sequence[Item], texts: Iterable[str], *, ngram: int = NG
             if size < _FEWEST_WORDS:
                 continue
             runs = known.setdefault(size, {})
-            for run in _runs(words, size):
+            for run in runs_of(words, size):
                 runs.setdefault(run, set()).add((number, part))
     found: set[tuple[int, int]] = set()
     for text in texts:
         words = words_of(text)
         for size, runs in known.items():
-            for run in _runs(words, size):
+            for run in runs_of(words, size):
                 found |= runs.get(run, set())
     rows = sorted({number for number, _ in found})
     passages = sum(part == 0 for _, part in found)
@@ -67,7 +67,3 @@ def texts_of(run: Run) -> Iterable[str]:
         # The passage inside the instruction has been given already.
         yield example.instruction.replace(example.context, " ") if example.context else example.instruction
         yield example.response
-
-
-def _runs(words: Sequence[str], size: int) -> Iterable[str]:
-    return (" ".join(words[start : start + size]) for start in range(len(words) - size + 1))

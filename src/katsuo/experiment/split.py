@@ -19,7 +19,7 @@ from katsuo.evaluate.suites.items import labels_in
 from katsuo.evaluate.suites.rows import Row, find_data, nearest_column, read_rows
 from katsuo.experiment.folder import ExperimentFolder, read_json, write_text
 from katsuo.experiment.settings import SetSettings
-from katsuo.pipeline.words import words_of
+from katsuo.pipeline.words import runs_of, words_of
 from katsuo.places import write_json
 from katsuo.records import Document, Reject
 from katsuo.sources import iter_documents
@@ -159,7 +159,7 @@ class _Passages:
             if len(words) < _FEWEST_WORDS:
                 continue
             size = min(_NGRAM, len(words))
-            runs = _runs(words, size)
+            runs = set(runs_of(words, size))
             self._counts[number] = len(runs)
             for run in runs:
                 self._runs.setdefault(size, {}).setdefault(run, set()).add(number)
@@ -168,7 +168,7 @@ class _Passages:
         words = words_of(text)
         hits: dict[int, int] = defaultdict(int)
         for size, known in self._runs.items():
-            for run in _runs(words, size) & known.keys():
+            for run in known.keys() & runs_of(words, size):
                 for number in known[run]:
                     hits[number] += 1
         return [number for number, count in hits.items() if count >= _SHARE * self._counts[number]]
@@ -211,10 +211,6 @@ def read_documents(one: SetSettings) -> Iterator[Document | Reject]:
 
 def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
-
-
-def _runs(words: Sequence[str], size: int) -> set[str]:
-    return {" ".join(words[start : start + size]) for start in range(len(words) - size + 1)}
 
 
 def _hash(text: str) -> bytes:

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 from katsuo.pipeline.key_file import KeyFile
 from katsuo.pipeline.similar import NearDuplicates
-from katsuo.pipeline.words import words_of
+from katsuo.pipeline.words import runs_of, words_of
 from katsuo.records import Document, Passage, Reason, Reject
 from katsuo.tasks.codec import find_marker
 
@@ -69,20 +69,16 @@ class HeldOut:
             words = words_of(text)
             size = min(ngram, len(words))
             if size > 1:
-                self._runs.setdefault(size, set()).update(_ngrams(words, size))
+                self._runs.setdefault(size, set()).update(runs_of(words, size))
 
     def find(self, text: str) -> str | None:
         """Give the first shared run of words, None where nothing is shared."""
         words = words_of(text)
         for size, known in self._runs.items():
-            for run in _ngrams(words, size):
+            for run in runs_of(words, size):
                 if run in known:
                     return run
         return None
-
-
-def _ngrams(words: list[str], size: int) -> Iterable[str]:
-    return (" ".join(words[i : i + size]) for i in range(len(words) - size + 1))
 
 
 def _reject(passage: Passage, reason: Reason, detail: str) -> Reject:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator, Sequence
 
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
@@ -26,3 +27,8 @@ def words_of(text: str) -> list[str]:
         return _SPACED_WORDS.findall(text.casefold())
     plain = unicodedata.normalize("NFKC", text).translate(_INVISIBLE)
     return _WORDS.findall(plain.casefold())
+
+
+def runs_of(words: Sequence[str], size: int) -> Iterator[str]:
+    """Give every run of `size` words in a row, as one text."""
+    return (" ".join(words[start : start + size]) for start in range(len(words) - size + 1))

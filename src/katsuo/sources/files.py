@@ -17,6 +17,7 @@ from katsuo.sources.markup import read_docx, read_epub, read_html
 from katsuo.sources.pdf import read_pdf
 from katsuo.sources.tables import TABLES, check_column, read_table
 from katsuo.sources.text import read_text
+from katsuo.store import is_run_of
 
 FORMATS = {
     ".txt": "text",
@@ -115,7 +116,7 @@ class FileSource:
             problem = Refusal(Reason.UNREADABLE, f"the folder cannot be listed: {error.strerror}")
             yield SourceShard(self._name(prefix.rstrip("/")), str(folder), "folder", problem)
             return
-        if (status.st_dev, status.st_ino) in seen or (prefix and is_run({name for name, _ in entries})):
+        if (status.st_dev, status.st_ino) in seen or (prefix and is_run_of({name for name, _ in entries})):
             return
         seen.add((status.st_dev, status.st_ino))
         for name, is_folder in entries:
@@ -151,11 +152,6 @@ class FileSource:
         if self._settings.include or self._settings.exclude:
             return "globs match the file's name or its path below the folder; quote them, as in --include '*.md'"
         return f"known endings: {' '.join(FORMATS)}; --include '*' reads every other file as text"
-
-
-def is_run(names: set[str]) -> bool:
-    """Say whether a folder with files and folders of these names is a run, which is no document."""
-    return {"recipe.yaml", "passages", "done"} <= names
 
 
 def is_wanted(names: tuple[str, ...], *, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
