@@ -31,3 +31,8 @@ def refuse_occupied(path: Path, what: str) -> None:
     """Raise `RunExistsError` where `path` is a file or a folder with something whole in it."""
     if path.exists() and (not path.is_dir() or any(not one.name.endswith(".partial") for one in path.iterdir())):
         raise RunExistsError(f'"{path}" exists and holds no {what}', hint="give an empty or a new folder with -o")
+
+
+def is_run_of(names: set[str]) -> bool:
+    """Say whether a folder with files and folders of these names is a run."""
+    return {"recipe.yaml", "passages", "done"} <= names

@@ -80,11 +80,6 @@ _REJECT = pa.schema(
 )
 
 
-def is_run_of(names: set[str]) -> bool:
-    """Say whether a folder with files and folders of these names is a run."""
-    return {"recipe.yaml", "passages", "done"} <= names
-
-
 class Run:
     """
     One run on disk: read it with `passages()`, `examples()` and `rejects()`, judge it by `summary()`.

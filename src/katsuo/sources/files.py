@@ -12,12 +12,12 @@ from pathlib import Path
 from katsuo.errors import SourceError
 from katsuo.places import reaching
 from katsuo.records import Document, Reason, Reject
+from katsuo.resume import is_run_of
 from katsuo.sources.base import EMPTY, Content, Refusal, SourceSettings, SourceShard
 from katsuo.sources.markup import read_docx, read_epub, read_html
 from katsuo.sources.pdf import read_pdf
 from katsuo.sources.tables import TABLES, check_column, read_table
 from katsuo.sources.text import read_text
-from katsuo.store import is_run_of
 
 FORMATS = {
     ".txt": "text",
