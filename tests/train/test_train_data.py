@@ -64,6 +64,37 @@ def test_a_draw_can_balance_the_labels_of_each_type():
     assert {counts["a", label] for label in "012"} <= {66, 67}
 
 
+def test_a_draw_can_leave_out_what_a_label_has_beyond_the_rarest_of_its_type():
+    labelled = [replace(place, label="011112"[place.order % 6]) for place in places_of(a=60)]
+    labelled += [replace(place, label="01"[place.order % 2]) for place in places_of(b=40)] + places_of(c=9)
+    labelled.sort(key=lambda place: place.order)
+    there = Counter((place.task_type, place.label) for place in labelled)
+    least = {"a": min(there["a", label] for label in "012"), "b": min(there["b", label] for label in "01")}
+    drawn = draw(labelled, 1000, balance="equal_labels", weights={})
+    told = {("a", label): least["a"] for label in "012"} | {("b", label): least["b"] for label in "01"}
+    assert Counter((place.task_type, place.label) for place in drawn) == told | {("c", ""): 9}
+    assert drawn == sorted(drawn, key=lambda place: place.order)
+    # Of a label those stay that come first in the order of the draw, and fewer of all where fewer are wanted.
+    first = [place for place in labelled if (place.task_type, place.label) == ("a", "1")][: least["a"]]
+    assert [place for place in drawn if (place.task_type, place.label) == ("a", "1")] == first
+    few = Counter((place.task_type, place.label) for place in draw(labelled, 18, balance="equal_labels", weights={}))
+    assert few == {("a", "0"): 2, ("a", "1"): 2, ("a", "2"): 2, ("b", "0"): 3, ("b", "1"): 3, ("c", ""): 6}
+
+
+def test_what_equal_labels_leave_out_is_counted_after_what_is_too_long(small_model):
+    class Source:
+        def pairs(self, places):
+            for place in places:
+                yield Pair("x" * (1000 if place.label == "0" and place.row < 8 else 10), "y")
+
+    encoder = Encoder(AutoTokenizer.from_pretrained(small_model()), end_tokens={2}, limits=Limits(64))
+    places = [replace(place, label="0" if place.row < 20 else "1") for place in places_of(a=100)]
+    recipe = LAPTOP.override({"max_steps": 100, "data.balance": "equal_labels"})
+    drawn = draw_what_fits(Source(), places, recipe, encoder)
+    assert Counter(place.label for place in drawn) == {"0": 12, "1": 12}
+    assert encoder.ledger.rejected == {"prompt too long": 8, "over the cap": 68}
+
+
 def test_a_runs_labels_count_by_what_they_stand_for(small_run):
     run = Run(small_run)
     labels = Counter((place.task_type, place.label) for place in RunExamples(run, lambda *told: Pair(*told)).places(0))

@@ -104,17 +104,27 @@ def draw(places: Sequence[Place], limit: int, *, balance: str, weights: Mapping[
     """
     Take up to `limit` places in hash order; what a scarce type cannot give goes to the others.
 
-    Under `labels`, so do the labels within a type.
+    Under `labels`, so do the labels within a type; under `equal_labels` those beyond the rarest are left out first.
     """
     if balance == "none":
         return list(places[:limit])
     chosen: list[Place] = []
-    by_type = _grouped(places, "task_type")
+    by_type = _grouped(_levelled(places) if balance == "equal_labels" else places, "task_type")
     for name, count in _shares(by_type, limit, weights).items():
-        by_label = _grouped(by_type[name], "label" if balance == "labels" else "task_type")
+        by_label = _grouped(by_type[name], "task_type" if balance == "types" else "label")
         for label, share in _shares(by_label, count, {}).items():
             chosen += by_label[label][:share]
     return sorted(chosen, key=lambda place: place.order)
+
+
+def _levelled(places: Iterable[Place]) -> list[Place]:
+    """Leave out what a task type has more of one label than of its rarest, the last in hash order."""
+    kept: list[Place] = []
+    for of_type in _grouped(places, "task_type").values():
+        by_label = _grouped(of_type, "label")
+        least = min(len(group) for group in by_label.values())
+        kept += [place for group in by_label.values() for place in group[:least]]
+    return kept
 
 
 def _grouped(places: Iterable[Place], by: str) -> dict[str, list[Place]]:
@@ -165,6 +175,8 @@ def draw_what_fits(
         chosen = draw(usable, limit, balance=recipe.data.balance, weights=recipe.data.weights)
         fresh = [place for place in chosen if place not in encoded]
         if not fresh:
+            if recipe.data.balance == "equal_labels":
+                encoder.ledger.rejected[str(Reason.OVER_CAP)] += len(usable) - len(_levelled(usable))
             return {place: example for place in chosen if (example := encoded[place])}
         encoded |= dict(zip(fresh, encoder.encode(source.pairs(fresh)), strict=True))
 

@@ -30,9 +30,10 @@ class Data(Settings):
 
     examples: int | None = Field(default=None, ge=1)
     """At most this many examples; None takes what `max_steps` and `epochs` can use."""
-    balance: Literal["labels", "types", "none"] = "none"
+    balance: Literal["equal_labels", "labels", "types", "none"] = "none"
     """`types` takes as many of each task type as there are, none more than its share; `labels` does the same for each
-    label of a task type, too, by what it stands for: yes and true are one."""
+    label of a task type, too, by what it stands for: yes and true are one. Where a label is scarce, `labels` fills up
+    with the others; `equal_labels` takes no label more often than the rarest of its type, and counts what it leaves."""
     weights: dict[str, float] = Field(default_factory=dict)
     """Weight of a task type's share where types are balanced; 1 where it is not named, 0 leaves a type out."""
     checked: bool = True
