@@ -16,6 +16,7 @@ from katsuo.train.encode import Encoded
 from katsuo.train.loss import held_out_loss, summed_loss
 from katsuo.train.pack import ATTENTION, attend, collate, cut, split
 from katsuo.train.quick.rotary import quicker_rotary
+from katsuo.train.quick.top import quicker_top
 from katsuo.train.upkeep.trial import can_pack, take_attention
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -300,6 +301,68 @@ def test_positions_are_turned_as_before_where_the_model_turns_otherwise_and_afte
         with quicker_rotary(model) as count:
             assert count == 0
             assert modeling_llama.apply_rotary_pos_emb is other
+
+
+@pytest.mark.parametrize("is_checkpointed", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "is_quick"),
+    [("llama", True), ("qwen2", True), ("gemma2", True), ("gemma3_text", True), ("phi3", False), ("gpt_neox", False)],
+)
+def test_a_top_layer_that_was_quickened_gives_the_same_loss_and_gradients(small_model, kind, is_quick, is_checkpointed):
+    model = load(small_model(kind)).train()
+    if is_checkpointed:
+        model.activation_checkpointing_enable()
+    batch, found = collate(some_examples()), []
+    for quickly in (nullcontext(False), quicker_top(model)):
+        model.zero_grad()
+        with quickly as told:
+            loss = summed_loss(model, batch, is_packed=True)
+            loss.backward()
+        found.append((told, loss.item(), [weight.grad.clone() for weight in model.parameters()]))
+    assert [told for told, *_ in found] == [False, is_quick]
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
+    for one, other in zip(found[0][2], found[1][2], strict=True):
+        assert torch.allclose(one, other, atol=1e-4 * float(other.abs().max()) + 1e-6)
+
+
+def test_a_top_layer_computes_where_something_is_learned_and_is_put_back(small_model):
+    model = load(small_model("llama"))
+    layer, batch = model.model.layers[-1], collate(some_examples())
+    rows = []
+    layer.mlp.gate_proj.register_forward_hook(lambda module, given, out: rows.append(out.shape[1]))
+    own = layer.self_attn.q_proj.forward = lambda hidden: torch.nn.functional.linear(
+        hidden, layer.self_attn.q_proj.weight
+    )
+
+    def interrupted():
+        with quicker_top(model) as is_quick:
+            assert is_quick
+            assert layer.self_attn.q_proj.forward is not own
+            rows.clear()
+            summed_loss(model, batch, is_packed=True)
+            model(input_ids=batch["input_ids"])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert rows == [len(batch["labels"]), batch["input_ids"].shape[1]]
+    assert layer.self_attn.q_proj.forward is own
+    assert "forward" not in layer.mlp.__dict__
+    assert not model._forward_pre_hooks
+    summed_loss(model, batch, is_packed=True)
+    assert rows[2:] == [batch["input_ids"].shape[1]]
+
+
+def test_a_top_layer_whose_positions_look_at_each_other_is_left_alone(small_model, monkeypatch):
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    usual = LlamaMLP.forward
+    monkeypatch.setattr(LlamaMLP, "forward", lambda self, hidden: usual(self, hidden).cumsum(dim=1))
+    model, batch = load(small_model("llama")), collate(some_examples())
+    expected = summed_loss(model, batch, is_packed=True).item()
+    with quicker_top(model) as is_quick:
+        assert not is_quick
+        assert summed_loss(model, batch, is_packed=True).item() == expected
 
 
 def test_positions_of_another_number_format_are_turned_as_before(small_model):

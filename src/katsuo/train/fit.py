@@ -21,6 +21,7 @@ from katsuo.train.encode import Encoded
 from katsuo.train.loss import held_out_loss, summed_loss
 from katsuo.train.pack import Batch, collate, cut
 from katsuo.train.quick.rotary import quicker_rotary
+from katsuo.train.quick.top import quicker_top
 from katsuo.train.recipes import TrainRecipe
 from katsuo.train.upkeep.best import Best
 from katsuo.train.upkeep.checkpoints import CHECKPOINTS, last_checkpoint
@@ -172,7 +173,7 @@ def fit(
     steps = steps_of(recipe, len(train))
     last = last_checkpoint(output)
     watch = Watch(recipe, output, steps=steps, best=best, on_progress=on_progress, train=train)
-    with translated(recipe, output), quicker_rotary(model):
+    with translated(recipe, output), quicker_rotary(model), quicker_top(model):
         trainer = _trainer(
             recipe,
             steps,
