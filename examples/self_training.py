@@ -49,12 +49,17 @@ from katsuo.train.read import PairFolder
 
 @dataclass(frozen=True)
 class Round:
-    """Passages and temperature by type, whether under the grammar, and the share of `LABELLED` that comes beside."""
+    """
+    Passages and temperature by type, whether under the grammar, and the share of `LABELLED` that comes beside.
+
+    `licences` is how often licence texts come beside those of `TEXTS`.
+    """
 
     asked: dict[str, tuple[int, float]]
     grammar: bool
     labelled: float
     seed: int
+    licences: int = 4
 
 
 ROUNDS = {
@@ -86,7 +91,7 @@ TEXTS = {
     "squad": ("context", 4), "super_glue__boolq": ("passage", 4), "xsum": ("document", 3),
     "cnn_dailymail__3.0.0": ("article", 1), "imdb": ("text", 2), "dbpedia_14": ("content", 1), "duorc": ("plot", 1),
 }  # fmt: skip
-"""Where passages come from: the column, and how often beside the others; licence texts come as often as SQuAD's."""
+"""Where passages come from: the column, and how often beside the others."""
 LICENCES = (
     "/usr/share/common-licenses/*",
     "/usr/share/doc/*/copyright",
@@ -136,7 +141,7 @@ def write_passages(data: Path, out: Path, this: Round, *, share: float) -> None:
     pools["licences"] = list(_licences(draw))
     for pool in pools.values():
         draw.shuffle(pool)
-    weights = {name: weight for name, (_, weight) in TEXTS.items()} | {"licences": 4}
+    weights = {name: weight for name, (_, weight) in TEXTS.items()} | {"licences": this.licences}
     names = [name for name, weight in weights.items() if pools[name] for _ in range(weight)]
     taken: Counter[str] = Counter()
     unfinished = out.with_name(f"{out.name}.part")
@@ -231,7 +236,7 @@ def _own_rows(runs: Path, this: Round, draw: random.Random) -> Iterator[dict[str
             if (instruction + response).count(PLACEHOLDER) != 1:
                 print(f"left out: {example.id} ({folder.name}): its passage does not stand in it once", file=sys.stderr)
                 continue
-            if this.grammar and not _are_apart(instruction):
+            if this.grammar and not are_apart(instruction):
                 alike += 1
                 continue
             values = (render_bonito(example.task_type, passage), join_pair(instruction, response), example.task_type)
@@ -242,7 +247,8 @@ def _own_rows(runs: Path, this: Round, draw: random.Random) -> Iterator[dict[str
         yield from mine[: MOST_OWN.get(mine[0]["task_type"]) if mine else 0]
 
 
-def _are_apart(instruction: str) -> bool:
+def are_apart(instruction: str) -> bool:
+    """Say whether no two options of an instruction say nearly the same."""
     told = [set(re.findall(r"\w+", option.text.casefold())) for option in find_options(instruction)]
     return all(len(one & other) < ALIKE * len(one | other) for one, other in combinations(told, 2))
 
