@@ -1,7 +1,7 @@
 """
 Let a task generator learn from what the grammar changes: the same draw without it and under it, the second preferred.
 
-    for n in 3 4; do
+    for n in 3 4 5; do
         python examples/preference_training.py --data P3 --model KATSUO-$((n - 1)) --round $n \
             --asked ASKED-$n -o KATSUO-$n
     done
@@ -63,9 +63,10 @@ _FEWER = {"sent_comp": 30, "coref": 40, "paraphrase": 30, "paraphrase_id": 40, *
 COUNTS = {
     3: {"mcqa": 440, "exqa": 520, "text_gen": 110, "wsd": 110, **_FEW},
     4: {"exqa": 800, "mcqa": 260, "ynqa": 140, "nli": 80, "text_gen": 50, "wsd": 40, **_FEWER},
+    5: {"exqa": 520, "ynqa": 220, "mcqa": 130, "nli": 70, "text_gen": 40, "wsd": 40, **_FEWER},
 }
 """Passages by round and task type."""
-LICENCES = {3: 4, 4: 10}
+LICENCES = {3: 4, 4: 10, 5: 10}
 """How often licence texts come beside the others."""
 LEARNING_RATE, WARMUP, EPOCHS, BATCH = 1e-4, 5, 2, 8
 BETA = 0.2
@@ -73,7 +74,7 @@ BETA = 0.2
 BESIDE = 0.2
 """Weight of the loss on pairs that are right."""
 RIGHT, HELD_OUT = 160, 24
-"""Pairs that were right at once and are learned beside the others, and preferences that are held out."""
+"""Pairs that were right at once and are learned beside the others; preferences that are held out, a fifth at most."""
 WINDOW = 48
 """Tokens that are compared from where the two part: what comes later is not about where the grammar stepped in."""
 _AT_ONCE, _ROWS_AT_ONCE, _EVERY = 2, 64, 5
@@ -198,7 +199,8 @@ def train(start: str, rows: Sequence[Asked], output: Path) -> None:
     with quicker_rotary(model), quicker_top(model), (output / "metrics.jsonl").open("w", encoding="utf-8") as log:
         started = time.monotonic()
         look_back(model, preferences)
-        watched, learned = preferences[:HELD_OUT], [*preferences[HELD_OUT:], *right]
+        held_out = min(HELD_OUT, len(preferences) // 5)
+        watched, learned = preferences[:held_out], [*preferences[held_out:], *right]
         steps = optimise(model, learned, watched, draw, log)
     lora.save_adapter(model, output, base_name=base.public_name)
     probe = torch.from_numpy(right[0].tokens.astype("int64"))[None]
