@@ -5,12 +5,15 @@ Let a task generator learn from what the grammar changes: the same draw without 
         python examples/preference_training.py --data P3 --model KATSUO-$((n - 1)) --round $n \
             --asked ASKED-$n -o KATSUO-$n
     done
+    python examples/preference_training.py --data P3 --model KATSUO-4 --round 5 \
+        --asked ASKED-5 --again ASKED-4 -o KATSUO-5
 
 P3 is a folder of labelled data sets, as docs/ctga.md says; KATSUO-2 is what examples/self_training.py ends with. Open
 passages are asked about without the grammar. Where a check refuses the pair, the same prompt is asked again under it,
 with the same seed: both are alike until the grammar steps in. What passes every check then is preferred to what was
 refused, by the tokens after they part (direct preference optimisation, Rafailov et al. 2023, arXiv 2305.18290); pairs
-that were right at once are learned beside them, so that nothing is forgotten. A killed call goes on after the last task
+that were right at once are learned beside them, so that nothing is forgotten. From round 5 on their labels are level;
+with `--again` what was refused in an earlier round is learned from once more. A killed call goes on after the last task
 type that was asked for (10 to 20 minutes for a round on two cores) or begins the training again (15 minutes).
 """
 
@@ -66,6 +69,13 @@ COUNTS = {
     5: {"exqa": 520, "ynqa": 220, "mcqa": 130, "nli": 70, "text_gen": 40, "wsd": 40, **_FEWER},
 }
 """Passages by round and task type."""
+AGAIN = ("exqa", "ynqa", "mcqa")
+"""Task types whose refused pairs of an earlier round are learned from once more."""
+LEVEL_FROM = 5
+"""The first round whose right pairs are level in their labels."""
+SIDES = {"ynqa": ("yes", "no"), "te": ("yes", "no"), "paraphrase_id": ("yes", "no"), "nli": ("yes", "no", "")}
+"""By task type what a label may say; an empty one stands for every other label."""
+_SAYS = {"true": "yes", "correct": "yes", "always": "yes", "false": "no", "never": "no", "incorrect": "no"}
 LICENCES = {3: 4, 4: 10, 5: 10}
 """How often licence texts come beside the others."""
 LEARNING_RATE, WARMUP, EPOCHS, BATCH = 1e-4, 5, 2, 8
@@ -90,6 +100,7 @@ def main() -> None:
     parser.add_argument("--round", type=int, choices=list(COUNTS), default=3)
     parser.add_argument("--share", type=float, default=1.0, help="ask about this share of the passages, to try it")
     parser.add_argument("--asked", type=Path, required=True, help="where what was asked for lies")
+    parser.add_argument("--again", type=Path, help="what was asked for in an earlier round")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     counts = {short: (count, Sampling().temperature) for short, count in COUNTS[options.round].items()}
@@ -97,7 +108,12 @@ def main() -> None:
     this = Round(counts, grammar=False, labelled=0, seed=seed, licences=LICENCES[options.round])
     write_passages(options.data, options.asked / "passages", this, share=options.share)
     ask_twice(options.model, this, options.asked)
-    train(options.model, list(read_rows(options.asked, counts)), options.output)
+    rows = list(read_rows(options.asked, counts))
+    if options.round >= LEVEL_FROM:
+        rows = level(rows)
+    if options.again:
+        rows += [row for row in read_rows(options.again, AGAIN) if row.fault]
+    train(options.model, rows, options.output)
 
 
 @dataclass(frozen=True)
@@ -163,6 +179,23 @@ def read_rows(asked: Path, shorts: Iterable[str]) -> Iterator[Asked]:
     for short in shorts:
         for line in (asked / "rows" / f"{short}.jsonl").read_text(encoding="utf-8").split("\n")[:-1]:
             yield Asked(**json.loads(line))
+
+
+def level(rows: Iterable[Asked]) -> list[Asked]:
+    """Leave out right pairs that say one thing more often than their task type's rarest."""
+    kept: list[Asked] = []
+    sides: dict[str, dict[str, list[Asked]]] = {}
+    for row in rows:
+        label = row.free.partition(SEPARATOR)[2].strip().lower()
+        said = _SAYS.get(label, label if label in ("yes", "no") else "")
+        if row.fault or row.short not in SIDES:
+            kept.append(row)
+        elif said in SIDES[row.short]:
+            sides.setdefault(row.short, {}).setdefault(said, []).append(row)
+    for by_side in sides.values():
+        least = min(map(len, by_side.values()))
+        kept += [row for group in by_side.values() for row in group[:least]]
+    return kept
 
 
 @dataclass

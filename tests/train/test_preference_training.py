@@ -76,6 +76,21 @@ def test_rows_are_right_or_preferred_or_left_out_with_a_reason(script, encoder):
     assert [one.refused.tokens[-1] == 2 for one in preferences] == [True, True, False]
 
 
+def test_right_pairs_of_few_labels_are_level_and_nothing_else_is_left_out(script):
+    def row(short, label, fault=""):
+        return script.Asked(short, PROMPT, answer(label), True, fault, None)
+
+    yes, no = [row("ynqa", label) for label in ("Yes", "True", "yes")], [row("ynqa", "False")]
+    nli = [row("nli", label) for label in ("Never", "Always", "Maybe", "Inconclusive")]
+    others = [
+        row("ynqa", "Yes", "answer not in choices"),
+        row("ynqa", "Yes", "answer not in choices"),
+        row("exqa", "Yes"),
+    ]
+    kept = script.level([*yes, row("ynqa", "Maybe"), *no, *nli, *others])
+    assert kept == [*others, yes[0], no[0], *nli[:3]]
+
+
 def test_the_loss_is_that_of_the_paper_over_the_window(script, encoder, small_model, monkeypatch):
     monkeypatch.setattr(script, "WINDOW", 3)
     model = AutoModelForCausalLM.from_pretrained(small_model(), attn_implementation=ATTENTION)
