@@ -91,6 +91,19 @@ def test_right_pairs_of_few_labels_are_level_and_nothing_else_is_left_out(script
     assert kept == [*others, yes[0], no[0], *nli[:3]]
 
 
+def test_nothing_teaches_shorter_extractive_answers(script):
+    def row(words, *, forced=None, fault="", short="exqa"):
+        cut = answer(" ".join(["nine"] * forced)) if forced else None
+        return script.Asked(short, PROMPT, answer(" ".join(["nine"] * words)), True, fault, cut)
+
+    fault = "span not in passage"
+    other = [row(5, forced=1, fault=fault, short="qa"), row(1, short="qa"), row(5, fault=fault)]
+    grown = [row(2, forced=3, fault=fault), row(2, forced=2, fault=fault)]
+    cut = row(3, forced=2, fault=fault)
+    short, long = [row(1), row(script.LONG - 1), row(2)], [row(script.LONG), row(9)]
+    assert script.keep_long([*short, *other, cut, *grown, *long]) == [*other, *grown, *short[:2], *long]
+
+
 def test_the_loss_is_that_of_the_paper_over_the_window(script, encoder, small_model, monkeypatch):
     monkeypatch.setattr(script, "WINDOW", 3)
     model = AutoModelForCausalLM.from_pretrained(small_model(), attn_implementation=ATTENTION)
