@@ -91,17 +91,21 @@ def test_right_pairs_of_few_labels_are_level_and_nothing_else_is_left_out(script
     assert kept == [*others, yes[0], no[0], *nli[:3]]
 
 
-def test_nothing_teaches_shorter_extractive_answers(script):
+def test_extractive_answers_stay_as_long_as_an_earlier_round_wrote_them(script):
     def row(words, *, forced=None, fault="", short="exqa"):
         cut = answer(" ".join(["nine"] * forced)) if forced else None
         return script.Asked(short, PROMPT, answer(" ".join(["nine"] * words)), True, fault, cut)
 
-    fault = "span not in passage"
-    other = [row(5, forced=1, fault=fault, short="qa"), row(1, short="qa"), row(5, fault=fault)]
-    grown = [row(2, forced=3, fault=fault), row(2, forced=2, fault=fault)]
-    cut = row(3, forced=2, fault=fault)
-    short, long = [row(1), row(script.LONG - 1), row(2)], [row(script.LONG), row(9)]
-    assert script.keep_long([*short, *other, cut, *grown, *long]) == [*other, *grown, *short[:2], *long]
+    fault, long = "span not in passage", script.LONG
+    other = [row(5, forced=1, fault=fault, short="qa"), row(9, short="qa")]
+    near = [row(2, forced=3, fault=fault), row(3, forced=2, fault=fault), row(5, fault=fault)]
+    far = [row(2, forced=4, fault=fault), row(4, forced=2, fault=fault)]
+    refused = row(long, forced=long, fault=fault)
+    short = [row(1), row(long - 1), row(2), row(3)]
+    # Three of that round's eight answers are long, so five short ones in three: of its one right long pair, one.
+    spans = [refused, row(9, fault=fault), *short, row(long), row(3, forced=3, fault=fault)]
+    kept = script.keep_lengths([*other, *near, *far, row(7)], spans)
+    assert kept == [*other, *near, spans[0], spans[1], spans[-1], spans[6], short[0]]
 
 
 def test_the_loss_is_that_of_the_paper_over_the_window(script, encoder, small_model, monkeypatch):
