@@ -1,12 +1,12 @@
 """
 Average adapters that were trained on from one and the same adapter, factor by factor, into one.
 
-    python examples/average_adapters.py KATSUO-5a KATSUO-5b KATSUO-5c -o KATSUO-5
+    python examples/average_adapters.py KATSUO-4 KATSUO-5 -o KATSUO
 
-The average of models that left one start often does better than each of them (model soups, Wortsman et al. 2022,
-arXiv 2203.05482) and costs nothing when it is asked. It is the factors of LoRA that are averaged, not their products:
-trainings from one start leave them close to each other. Adapters of other starts have nothing in common and are
-refused.
+The adapter that the others went on from may be the first of them: the average is then a part of the way that they
+went. It often does better than each of those that are averaged (model soups, Wortsman et al. 2022, arXiv 2203.05482)
+and costs nothing when it is asked. It is the factors of LoRA that are averaged, not their products: trainings from one
+start leave them close to each other. Adapters of other starts have nothing in common and are refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from katsuo.models.locate import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_manifest
+from katsuo.models.locate import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_manifest, revision_of
 from katsuo.train.weights.start import add_up
 
 
@@ -38,10 +38,14 @@ def average(adapters: Sequence[Path], output: Path) -> None:
     """
     Write the average of `adapters` to the new folder `output`, with a manifest that names them.
 
-    Exits with a message where they did not go on from one adapter, or where their configurations differ.
+    What it says of the training sums up those that went on from the common start. Exits with a message where they did not go on from one adapter, or where their configurations differ.
     """
     manifests = [read_manifest(folder) for folder in adapters]
-    starts = {manifest.get("from", {}).get("revision") for manifest in manifests}
+    came_from = [manifest.get("from", {}).get("revision") for manifest in manifests]
+    trained = manifests
+    if came_from[1:2] == [revision_of(adapters[0])]:
+        trained, came_from = manifests[1:], came_from[1:]
+    starts = set(came_from)
     if len(starts) > 1 or None in starts:
         raise SystemExit(
             f"these adapters went on from {len(starts)} adapters, or from none; average those of one start"
@@ -57,12 +61,12 @@ def average(adapters: Sequence[Path], output: Path) -> None:
     output.mkdir(parents=True)
     save_file(mean, output / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     shutil.copy(adapters[0] / ADAPTER_CONFIG, output)
-    manifest = manifests[0] | {
+    manifest = trained[0] | {
         "command": "examples/average_adapters.py",
-        "data": {"sources": add_up(source for one in manifests for source in one["data"]["sources"])},
-        "examples": sum(one["examples"] for one in manifests),
+        "data": {"sources": add_up(source for one in trained for source in one["data"]["sources"])},
+        "examples": sum(one["examples"] for one in trained),
         "averaged": [_told(folder, one) for folder, one in zip(adapters, manifests, strict=True)],
-        "fitted": {part: sum(one["fitted"][part] for one in manifests) for part in ("steps", "seconds")},
+        "fitted": {part: sum(one["fitted"][part] for one in trained) for part in ("steps", "seconds")},
     }
     for part in ("rejected", "logits_change"):
         manifest.pop(part, None)

@@ -5,23 +5,18 @@ Let a task generator learn from what the grammar changes: the same draw without 
         python examples/preference_training.py --data P3 --model KATSUO-$((n - 1)) --round $n \
             --asked ASKED-$n -o KATSUO-$n
     done
-    five="python examples/preference_training.py --data P3 --model KATSUO-4 --round 5 --asked ASKED-5"
-    $five --again ASKED-4 -o KATSUO-5a
-    $five --again ASKED-4 ASKED-3 --answers longer -o KATSUO-5b
-    $five --again ASKED-4 ASKED-3 --answers alike -o KATSUO-5c
-    python examples/average_adapters.py KATSUO-5a KATSUO-5b KATSUO-5c -o KATSUO-5
+    python examples/preference_training.py --data P3 --model KATSUO-4 --round 5 --asked ASKED-5 --again ASKED-4 \
+        -o KATSUO-5
+    python examples/average_adapters.py KATSUO-4 KATSUO-5 -o KATSUO
 
 P3 is a folder of labelled data sets, as docs/ctga.md says; KATSUO-2 is what examples/self_training.py ends with. Open
 passages are asked about without the grammar. Where a check refuses the pair, the same prompt is asked again under it,
 with the same seed: both are alike until the grammar steps in. What passes every check then is preferred to what was
 refused, by the tokens after they part (direct preference optimisation, Rafailov et al. 2023, arXiv 2305.18290); pairs
 that were right at once are learned beside them, so that nothing is forgotten. From round 5 on their labels are level;
-with `--again` what was refused in earlier rounds is learned from once more. Short answers are verbatim more often, so
-that each round shortens them. `--answers longer` prefers no extractive answer to a longer one, and learns as many long
-ones as short ones beside; `--answers alike` prefers only among answers of like length, and learns beside them those of
-the earliest round, as long as it wrote them. The round that ships is the average of all three. A killed call goes on
-after the last task type that was asked for (10 to 20 minutes for a round on two cores) or begins the training again
-(15 minutes).
+with `--again` what was refused in the round before is learned from once more. What ships is half-way between rounds 4
+and 5. A killed call goes on after the last task type that was asked for (10 to 20 minutes for a round on two cores) or
+begins the training again (15 minutes).
 """
 
 from __future__ import annotations
@@ -76,14 +71,10 @@ COUNTS = {
     5: {"exqa": 520, "ynqa": 220, "mcqa": 130, "nli": 70, "text_gen": 40, "wsd": 40, **_FEWER},
 }
 """Passages by round and task type."""
-AGAIN = (("exqa", "ynqa", "mcqa"), ("exqa",))
-"""Task types whose refused pairs are learned from once more: of the round before, and of the one before that."""
-ANSWERS = ("any", "longer", "alike")
-"""What extractive pairs teach about the length of answers."""
+AGAIN = ("exqa", "ynqa", "mcqa")
+"""Task types whose refused pairs of the round before are learned from once more."""
 LEVEL_FROM = 5
 """The first round whose right pairs are level in their labels."""
-LONG, NEAR = 4, 1
-"""Words of an extractive answer from which on it is long, and by how many words two of them may differ."""
 SIDES = {"ynqa": ("yes", "no"), "te": ("yes", "no"), "paraphrase_id": ("yes", "no"), "nli": ("yes", "no", "")}
 """By task type what a label may say; an empty one stands for every other label."""
 _SAYS = {"true": "yes", "correct": "yes", "always": "yes", "false": "no", "never": "no", "incorrect": "no"}
@@ -111,12 +102,9 @@ def main() -> None:
     parser.add_argument("--round", type=int, choices=list(COUNTS), default=3)
     parser.add_argument("--share", type=float, default=1.0, help="ask about this share of the passages, to try it")
     parser.add_argument("--asked", type=Path, required=True, help="where what was asked for lies")
-    parser.add_argument("--again", type=Path, nargs="*", default=[], help="what was asked for before, the latest first")
-    parser.add_argument("--answers", choices=ANSWERS, default="any", help="which extractive answers are learned")
+    parser.add_argument("--again", type=Path, help="what was asked for in the round before")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    if len(options.again) > len(AGAIN) or (options.answers == "alike" and not options.again):
-        parser.error("--again takes one or two folders, and --answers alike needs it")
     counts = {short: (count, Sampling().temperature) for short, count in COUNTS[options.round].items()}
     seed = 100 * (options.round - 1)
     this = Round(counts, grammar=False, labelled=0, seed=seed, licences=LICENCES[options.round])
@@ -125,12 +113,8 @@ def main() -> None:
     rows = list(read_rows(options.asked, counts))
     if options.round >= LEVEL_FROM:
         rows = level(rows)
-    for asked, shorts in zip(options.again, AGAIN, strict=False):
-        rows += [row for row in read_rows(asked, shorts) if row.fault]
-    if options.answers == "longer":
-        rows = keep_longer(rows)
-    elif options.answers == "alike":
-        rows = keep_lengths(rows, list(read_rows(options.again[-1], ("exqa",))))
+    if options.again:
+        rows += [row for row in read_rows(options.again, AGAIN) if row.fault]
     train(options.model, rows, options.output)
 
 
@@ -214,49 +198,6 @@ def level(rows: Iterable[Asked]) -> list[Asked]:
         least = min(map(len, by_side.values()))
         kept += [row for group in by_side.values() for row in group[:least]]
     return kept
-
-
-def keep_longer(rows: Iterable[Asked]) -> list[Asked]:
-    """Leave out answers that are preferred to longer ones, and right ones until as many are long as short."""
-    kept: list[Asked] = []
-    right: tuple[list[Asked], list[Asked]] = ([], [])
-    for row in rows:
-        words = _answer_words(row.free)
-        if row.short != "exqa":
-            kept.append(row)
-        elif not row.fault:
-            right[words >= LONG].append(row)
-        elif not row.forced or _answer_words(row.forced) >= words:
-            kept.append(row)
-    count = min(map(len, right))
-    return [*kept, *right[0][:count], *right[1][:count]]
-
-
-def keep_lengths(rows: Iterable[Asked], spans: Sequence[Asked]) -> list[Asked]:
-    """
-    Put extractive pairs of an earlier round in the place of this one's right ones.
-
-    As many of them are long as of all that round's answers, refused ones included. What is preferred to an answer of
-    another length is left out.
-    """
-    right = [row for row in spans if not row.fault]
-    share = sum(_answer_words(row.free) >= LONG for row in spans) / len(spans)
-    long = [row for row in right if _answer_words(row.free) >= LONG]
-    short = [row for row in right if _answer_words(row.free) < LONG]
-    short = short[: int(len(long) * (1 - share) / share)]
-    kept = [row for row in rows if row.short != "exqa" or row.fault]
-    kept += [*long, *short]
-    return [row for row in kept if not _differ_in_length(row)]
-
-
-def _differ_in_length(row: Asked) -> bool:
-    if row.short != "exqa" or not row.fault or not row.forced:
-        return False
-    return abs(_answer_words(row.forced) - _answer_words(row.free)) > NEAR
-
-
-def _answer_words(completion: str) -> int:
-    return len(completion.partition(SEPARATOR)[2].split())
 
 
 @dataclass

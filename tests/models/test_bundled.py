@@ -44,6 +44,7 @@ def test_its_card_names_every_source_with_its_licence_and_how_it_was_made(manife
     assert "katsuo train-generator" in card
     assert "examples/self_training.py" in card
     assert "examples/preference_training.py" in card
+    assert "examples/average_adapters.py" in card
     for rate in (0.001, manifest["recipe"]["learning_rate"]):
         assert f"learning_rate: {rate}\n" in card
 
@@ -56,7 +57,7 @@ def test_its_card_names_every_source_with_its_licence_and_how_it_was_made(manife
         ("round-2.jsonl", 285),
         ("round-3.jsonl", 90),
         ("round-4.jsonl", 66),
-        ("metrics.jsonl", 78),
+        ("round-5.jsonl", 78),
     ],
 )
 def test_its_logs_are_those_of_all_whole_trainings(log, steps, manifest):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from katsuo.models.locate import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from katsuo.models.locate import ADAPTER_CONFIG, ADAPTER_WEIGHTS, revision_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -54,6 +54,17 @@ def test_the_factors_are_averaged_and_the_manifest_names_all(average, adapter, t
     assert manifest["fitted"] == {"steps": 9, "seconds": 4.5}
     assert manifest["codec"] == "bonito-v1"
     assert "logits_change" not in manifest
+
+
+def test_the_start_itself_may_be_the_first(average, adapter, tmp_path):
+    first = adapter("a", value=1.0)
+    average([first, adapter("b", value=2.0, start=revision_of(first))], tmp_path / "mean")
+    assert torch.equal(load_file(tmp_path / "mean" / ADAPTER_WEIGHTS)["layer.lora_A.weight"], torch.full((2, 3), 1.5))
+    manifest = json.loads((tmp_path / "mean" / "katsuo.json").read_text())
+    assert [one["name"] for one in manifest["averaged"]] == ["a", "b"]
+    assert manifest["from"]["revision"] == revision_of(first)
+    assert manifest["data"]["sources"][0]["examples"] == manifest["examples"] == 5
+    assert manifest["fitted"]["steps"] == 3
 
 
 @pytest.mark.parametrize("other", [{"start": "local-2"}, {"start": None}, {"rank": 4}])

@@ -91,36 +91,6 @@ def test_right_pairs_of_few_labels_are_level_and_nothing_else_is_left_out(script
     assert kept == [*others, yes[0], no[0], *nli[:3]]
 
 
-def test_extractive_answers_stay_as_long_as_an_earlier_round_wrote_them(script):
-    def row(words, *, forced=None, fault="", short="exqa"):
-        cut = answer(" ".join(["nine"] * forced)) if forced else None
-        return script.Asked(short, PROMPT, answer(" ".join(["nine"] * words)), True, fault, cut)
-
-    fault, long = "span not in passage", script.LONG
-    other = [row(5, forced=1, fault=fault, short="qa"), row(9, short="qa")]
-    near = [row(2, forced=3, fault=fault), row(3, forced=2, fault=fault), row(5, fault=fault)]
-    far = [row(2, forced=4, fault=fault), row(4, forced=2, fault=fault)]
-    refused = row(long, forced=long, fault=fault)
-    short = [row(1), row(long - 1), row(2), row(3)]
-    # Three of that round's eight answers are long, so five short ones in three: of its one right long pair, one.
-    spans = [refused, row(9, fault=fault), *short, row(long), row(3, forced=3, fault=fault)]
-    kept = script.keep_lengths([*other, *near, *far, row(7)], spans)
-    assert kept == [*other, *near, spans[6], short[0]]
-
-
-def test_longer_extractive_answers_are_preferred_and_half_of_the_right_ones_are_long(script):
-    def row(words, *, forced=None, fault="", short="exqa"):
-        cut = answer(" ".join(["nine"] * forced)) if forced else None
-        return script.Asked(short, PROMPT, answer(" ".join(["nine"] * words)), True, fault, cut)
-
-    fault, long = "span not in passage", script.LONG
-    other = [row(5, forced=1, fault=fault, short="qa"), row(9, short="qa")]
-    kept = [row(2, forced=3, fault=fault), row(3, forced=3, fault=fault), row(5, fault=fault)]
-    right = [row(1), row(long - 1), row(2), row(long)]
-    rows = [*other, row(3, forced=2, fault=fault), *right, *kept]
-    assert script.keep_longer(rows) == [*other, *kept, right[0], right[3]]
-
-
 def test_the_loss_is_that_of_the_paper_over_the_window(script, encoder, small_model, monkeypatch):
     monkeypatch.setattr(script, "WINDOW", 3)
     model = AutoModelForCausalLM.from_pretrained(small_model(), attn_implementation=ATTENTION)
