@@ -38,7 +38,8 @@ def average(adapters: Sequence[Path], output: Path) -> None:
     """
     Write the average of `adapters` to the new folder `output`, with a manifest that names them.
 
-    What it says of the training sums up those that went on from the common start. Exits with a message where they did not go on from one adapter, or where their configurations differ.
+    What it says of the training sums up those that went on from the common start. Exits with a message where they did
+    not go on from one adapter, or where their configurations differ.
     """
     manifests = [read_manifest(folder) for folder in adapters]
     came_from = [manifest.get("from", {}).get("revision") for manifest in manifests]
