@@ -30,12 +30,17 @@ TEXTS = (
 )
 
 
+def written(base_model: Path, path: Path, kind: str) -> Path:
+    """The base model and katsuo-135m in one GGUF file of this `kind` of numbers."""
+    base = FolderCheckpoint(base_model)
+    adapter = read_adapter(locate(GENERATOR), heads=base.heads, key_heads=base.key_heads)
+    write_gguf(base, path, kind=kind, adapter=adapter)
+    return path
+
+
 @pytest.fixture(scope="module")
 def gguf(embedded_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base, path = FolderCheckpoint(embedded_model), tmp_path_factory.mktemp("gguf") / "katsuo.gguf"
-    adapter = read_adapter(locate(GENERATOR), heads=base.heads, key_heads=base.key_heads)
-    write_gguf(base, path, kind="q8_0", adapter=adapter)
-    return path
+    return written(embedded_model, tmp_path_factory.mktemp("gguf") / "katsuo.gguf", "q8_0")
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +60,17 @@ def test_prompts_have_the_tokens_of_the_engine_hf(engine, embedded_model: Path, 
         assert engine._encoder.encode(asked) == encode(tokenizer, asked, end_tokens={2}).tokens.tolist()
 
 
-def test_it_finds_answers_as_likely_as_the_engine_hf_does(engine, embedded_model: Path) -> None:
+def test_it_finds_answers_as_likely_as_the_engine_hf_does(embedded_model: Path, tmp_path: Path) -> None:
+    """With numbers of the same width; eight bits a weight move an unlikely answer by a tenth of a nat per token."""
+    path = written(embedded_model, tmp_path / "katsuo-f16.gguf", "f16")
+    engine = open_engine("llamacpp", EngineSettings(str(path), options=EngineOptions(batch_size=4, device="cpu")))
     settings = EngineSettings(str(embedded_model), str(locate(GENERATOR)), EngineOptions(device="cpu", dtype="float32"))
     answers = ("{{context}}\n\nWhen does it leave?\n<|pipe|>\nat nine", "Dogs travel free.")
-    asked = [Choices(one, answers) for one in prompts("bonito-v1", "exqa")[:2]]
+    asked = [Choices(one, answers) for one in prompts("bonito-v1", "exqa", "ynqa")]
     for ours, theirs in zip(engine.score(asked), open_engine("hf", settings).score(asked), strict=True):
         assert ours.tokens == theirs.tokens
         for mine, other, count in zip(ours.log_probabilities, theirs.log_probabilities, ours.tokens, strict=True):
-            assert abs(mine - other) / count < 0.1  # nats per token: eight bits a weight against thirty-two
+            assert abs(mine - other) / count < 0.01  # nats per token
 
 
 def test_it_writes_in_form_without_a_grammar(engine) -> None:
@@ -76,7 +84,7 @@ def test_it_writes_the_same_in_another_order_and_batch(engine, has_matrix_units:
     """To the letter where the processor has matrix units; elsewhere rounding may part a row or two."""
     asked = prompts("bonito-v1", "ynqa", "exqa")
     warm = Sampling(max_new_tokens=24)
-    written = engine.generate(asked, warm)
+    first = engine.generate(asked, warm)
     again = [*engine.generate(asked[::-1], warm)[::-1], *engine.generate(asked[2:4], warm)]
-    parted = sum(one != other for one, other in zip(again, [*written, *written[2:4]], strict=True))
+    parted = sum(one != other for one, other in zip(again, [*first, *first[2:4]], strict=True))
     assert parted <= (0 if has_matrix_units else 2)
